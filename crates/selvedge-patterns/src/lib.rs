@@ -1,0 +1,11 @@
+//! Distributed-systems patterns as pure state machines.
+//!
+//! Every pattern here *decides* and does nothing else: `now` is an argument,
+//! chance comes from an [`random::Rng`] handed in, and what changed comes back
+//! as a value. The proxy, the tower layers and the simulator run these same
+//! structs, so a decision rehearsed in simulation is the decision production
+//! makes. Deliberately absent: clocks, threads, sockets, files, logs, async.
+
+pub mod outcome;
+pub mod random;
+pub mod time;
