@@ -6,6 +6,7 @@
 //! structs, so a decision rehearsed in simulation is the decision production
 //! makes. Deliberately absent: clocks, threads, sockets, files, logs, async.
 
+pub mod config;
 pub mod outcome;
 pub mod random;
 pub mod time;

@@ -64,7 +64,8 @@ impl Keyed {
     pub fn new(parts: &[u64]) -> Self {
         let mut key = 0x243F_6A88_85A3_08D3;
         for part in parts {
-            key = mix(key ^ part.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(key.rotate_left(23));
+            key = mix(key ^ part.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+                .wrapping_add(key.rotate_left(23));
         }
         Self { key, counter: 0 }
     }
