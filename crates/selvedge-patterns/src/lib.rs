@@ -6,7 +6,10 @@
 //! structs, so a decision rehearsed in simulation is the decision production
 //! makes. Deliberately absent: clocks, threads, sockets, files, logs, async.
 
+pub mod balance;
 pub mod config;
 pub mod outcome;
+pub mod outlier;
 pub mod random;
+mod sync;
 pub mod time;
