@@ -8,8 +8,11 @@
 
 pub mod balance;
 pub mod config;
+pub mod health;
+pub mod hedge;
 pub mod outcome;
 pub mod outlier;
+pub mod quantile;
 pub mod random;
 mod sync;
 pub mod time;
