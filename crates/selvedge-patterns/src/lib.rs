@@ -10,6 +10,7 @@ pub mod balance;
 pub mod config;
 pub mod health;
 pub mod hedge;
+pub mod limit;
 pub mod outcome;
 pub mod outlier;
 pub mod quantile;
