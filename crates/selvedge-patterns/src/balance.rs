@@ -194,7 +194,7 @@ impl Balancer {
     ) -> Option<Pick> {
         let better = |(a, b)| if worse(a, b) { b } else { a };
         let pair = two_of(candidates.count(), rng)?;
-        let standings = (candidates.standing(pair.0), candidates.standing(pair.1));
+        let standings = (standing(candidates, pair.0), standing(candidates, pair.1));
         if standings == (Standing::Usable, Standing::Usable) {
             return Some(Pick { index: better(pair), panic: false });
         }

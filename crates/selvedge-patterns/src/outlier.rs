@@ -344,6 +344,10 @@ impl Detector {
         mut report: impl FnMut(Transition),
     ) {
         let mut next_judgement = lock(&self.next_judgement);
+        if now >= *next_judgement {
+            *next_judgement = now + self.config.interval;
+            self.judge(now, hosts, &mut report);
+        }
         for index in 0..hosts.count() {
             let host = hosts.host(index);
             let until = host.ejected_until.load(Ordering::Relaxed);
@@ -352,11 +356,6 @@ impl Detector {
                 report(Transition { index, change: Change::Returned });
             }
         }
-        if now < *next_judgement {
-            return;
-        }
-        *next_judgement = now + self.config.interval;
-        self.judge(now, hosts, &mut report);
     }
 
     /// Puts the endpoint at `index` back in rotation now, with a clean record: an operator's wish.
@@ -394,7 +393,8 @@ impl Detector {
                 .map(|_| Evidence::FailurePercentage(1.0 - rate));
             if let Some(evidence) = by_rate.or(by_failures) {
                 self.eject(now, hosts, index, evidence).into_iter().for_each(&mut *report);
-            } else {
+            } else if host.ejected_until.load(Ordering::Relaxed) == 0 {
+                // It was in rotation all the interval, not just back from an ejection.
                 let times = host.times.load(Ordering::Relaxed);
                 host.times.store(times.saturating_sub(1), Ordering::Relaxed);
             }

@@ -10,7 +10,7 @@ use super::{Decision, Pace};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Instant;
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
 mod tests;
 
 /// The TAT of a limit that nothing was taken from.

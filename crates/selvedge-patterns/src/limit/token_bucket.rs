@@ -6,9 +6,6 @@
 use super::{Decision, Pace};
 use crate::time::Instant;
 
-#[cfg(test)]
-mod tests;
-
 /// The level of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
@@ -36,7 +33,7 @@ impl Bucket {
                 now,
                 self.level_units,
                 cost,
-                self.filled_at + (units - self.level_units),
+                self.filled_at.saturating_add(units - self.level_units),
             ));
         }
         self.level_units -= units;
