@@ -11,6 +11,8 @@ pub mod config;
 pub mod health;
 pub mod hedge;
 pub mod limit;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub mod outcome;
 pub mod outlier;
 pub mod quantile;

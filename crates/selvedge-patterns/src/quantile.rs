@@ -189,7 +189,8 @@ impl Shared {
 
     /// The quantile over the last whole period, or `None` if it had too few samples.
     pub fn get(&self, now: Instant) -> Option<Duration> {
-        if now.as_nanos() >= self.next_wakeup.load(Ordering::Relaxed) {
+        // Acquire: whoever sees the new period sees its answer too.
+        if now.as_nanos() >= self.next_wakeup.load(Ordering::Acquire) {
             self.publish(now, &mut lock(&self.rotating));
         }
         let answer = self.answer.load(Ordering::Relaxed);
@@ -206,6 +207,6 @@ impl Shared {
         let answer =
             if settled.count() < self.samples_min { None } else { settled.quantile(self.quantile) };
         self.answer.store(answer.map_or(0, nanos), Ordering::Relaxed);
-        self.next_wakeup.store(next, Ordering::Relaxed);
+        self.next_wakeup.store(next, Ordering::Release);
     }
 }

@@ -10,9 +10,6 @@ use super::{Decision, Pace};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Instant;
 
-#[cfg(all(test, loom))]
-mod tests;
-
 /// The TAT of a limit that nothing was taken from.
 pub(super) const FRESH: u64 = 0;
 
