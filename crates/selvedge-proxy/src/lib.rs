@@ -1,1 +1,12 @@
-//! Scaffold.
+//! The data plane: everything that touches a proxied socket.
+//!
+//! One worker thread per core, each with its own listeners (`SO_REUSEPORT`),
+//! its own single-threaded runtime and its own upstream pools; what must be
+//! shared (breakers, budgets, limits, health) lives in `selvedge-patterns`
+//! behind atomics. This crate carries and never decides: whether to retry,
+//! reject or hedge is asked of the patterns. Deliberately absent: files, the
+//! operator API, and every decision.
+
+pub mod config;
+
+pub use config::Config;
