@@ -1,0 +1,339 @@
+//! Selvedge itself, as its users have it: a process, a file, signals.
+
+use crate::{
+    binary,
+    metrics::Metrics,
+    ports,
+    raw::{self, Answer},
+    wait,
+};
+use serde_json::Value;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A running `selvedge run`, killed when dropped.
+#[derive(Debug)]
+pub struct Selvedge {
+    child: Child,
+    folder: TempDir,
+    /// The file it was started with.
+    pub file: PathBuf,
+    /// The port of the listener `edge`.
+    pub port: u16,
+    /// The port of the operator surface.
+    pub operator: u16,
+    /// The port of the ambassador.
+    pub ambassador: u16,
+    ended: bool,
+}
+
+/// The ports a configuration of [`Selvedge::run`] speaks on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    edge: u16,
+    operator: u16,
+    ambassador: u16,
+}
+
+impl Ports {
+    fn free() -> Self {
+        Self { edge: ports::free(), operator: ports::free(), ambassador: ports::free() }
+    }
+
+    /// What every configuration begins with, then `rest`.
+    pub fn file(self, rest: &str) -> String {
+        format!(
+            "version: 1\nlisteners:\n  edge: {{ bind: \"127.0.0.1:{}\" }}\noperator: {{ bind: \
+             \"127.0.0.1:{}\" }}\nambassador: {{ bind: \"127.0.0.1:{}\" }}\n{rest}",
+            self.edge, self.operator, self.ambassador
+        )
+    }
+}
+
+impl Selvedge {
+    /// Runs a file of `services:` and `routes:` (whatever `rest` has) behind a
+    /// listener `edge`, an operator surface and an ambassador, and waits until
+    /// it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn run(rest: &str) -> Self {
+        let ports = Ports::free();
+        Self::run_file(&ports.file(rest), ports, &[])
+    }
+
+    /// One service `up` with these endpoints and this policy (YAML lines, each
+    /// indented by four), all paths routed to it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn before(endpoints: &[String], policy: &str) -> Self {
+        Self::run(&Self::one_service(endpoints, policy))
+    }
+
+    /// The file body of [`Selvedge::before`].
+    pub fn one_service(endpoints: &[String], policy: &str) -> String {
+        format!(
+            "services:\n  up:\n    endpoints: [{}]\n{policy}\nroutes:\n  - match: {{ path: /** \
+             }}\n    to: up\n",
+            endpoints.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    /// Runs this very text, with these variables set.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn run_file(text: &str, ports: Ports, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let file = folder.path().join("selvedge.yaml");
+        std::fs::write(&file, text).expect("the folder can be written");
+        Self::run_path(folder, file, ports, variables)
+    }
+
+    /// Runs a file that lies in `folder`, or is reached from it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn run_path(
+        folder: TempDir,
+        file: PathBuf,
+        ports: Ports,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let log = File::create(folder.path().join("log")).expect("the folder can be written");
+        let errors = log.try_clone().expect("a file handle can be copied");
+        let child = Command::new(binary::path())
+            .arg("run")
+            .arg(&file)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .expect("the binary starts");
+        let mut selvedge = Self {
+            child,
+            folder,
+            file,
+            port: ports.edge,
+            operator: ports.operator,
+            ambassador: ports.ambassador,
+            ended: false,
+        };
+        selvedge.wait_until_ready();
+        selvedge
+    }
+
+    fn wait_until_ready(&mut self) {
+        let begun = Instant::now();
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.ended = true;
+                panic!("selvedge ended with {status}:\n{}", self.log());
+            }
+            if raw::get(self.operator, "/health/ready").is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < wait::PATIENCE,
+                "selvedge did not get ready:\n{}",
+                self.log()
+            );
+            wait::pause(Duration::from_millis(5));
+        }
+    }
+
+    /// `GET` on a connection of its own.
+    ///
+    /// # Panics
+    ///
+    /// When there is no whole answer.
+    pub fn get(&self, target: &str) -> Answer {
+        self.get_with(target, "")
+    }
+
+    /// `GET` with further header lines, each ending in CRLF.
+    ///
+    /// # Panics
+    ///
+    /// When there is no whole answer.
+    pub fn get_with(&self, target: &str, lines: &str) -> Answer {
+        raw::get_with(self.port, target, lines)
+            .unwrap_or_else(|broken| panic!("GET {target}: {broken:?}\n{}", self.log()))
+    }
+
+    /// `POST` with further header lines, each ending in CRLF.
+    ///
+    /// # Panics
+    ///
+    /// When there is no whole answer.
+    pub fn post_with(&self, target: &str, lines: &str, body: &str) -> Answer {
+        raw::post_with(self.port, target, lines, body)
+            .unwrap_or_else(|broken| panic!("POST {target}: {broken:?}\n{}", self.log()))
+    }
+
+    /// `GET` of the operator API, as JSON.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer 200 with JSON.
+    pub fn api(&self, target: &str) -> Value {
+        let answer = raw::get(self.operator, target).expect("the operator surface answers");
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        answer.json()
+    }
+
+    /// `POST` to the operator API.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer 2xx.
+    pub fn act(&self, target: &str, body: &str) -> Answer {
+        let answer =
+            raw::post_with(self.operator, target, "content-type: application/json\r\n", body)
+                .expect("the operator surface answers");
+        assert!(
+            (200..300).contains(&answer.status),
+            "{target}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        answer
+    }
+
+    /// A scrape of its metrics.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::scrape(self.operator)
+    }
+
+    /// Everything it has written so far, to either output.
+    pub fn log(&self) -> String {
+        std::fs::read(self.folder.path().join("log"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The log's lines that are JSON objects.
+    pub fn log_lines(&self) -> Vec<Value> {
+        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The folder that the file and the log are in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the file anew, in place, with `rest` after what [`Selvedge::run`] puts first.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn rewrite(&self, rest: &str) {
+        std::fs::write(&self.file, self.text(rest)).expect("the folder can be written");
+    }
+
+    /// What a file of this process with `rest` in it says.
+    pub fn text(&self, rest: &str) -> String {
+        Ports { edge: self.port, operator: self.operator, ambassador: self.ambassador }.file(rest)
+    }
+
+    /// Sends a signal, named as `kill` names it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("kill can be run");
+        assert!(status.success(), "kill -{name}");
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = wait::until("selvedge to end", || child.try_wait().expect("it is our child"));
+        self.ended = true;
+        status
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Its resident memory, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no `/proc`.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("the process runs, on Linux");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("the kernel writes a number");
+        kib * 1024
+    }
+}
+
+impl Drop for Selvedge {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(4000);
+            let tail = log.char_indices().map(|(at, _)| at).find(|at| *at >= tail).unwrap_or(0);
+            report(&log[tail..]);
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a failed test shows what the process said")]
+fn report(log: &str) {
+    eprintln!("── the end of selvedge's log\n{log}──");
+}
+
+/// Runs another command of the binary to its end, on a file with this text
+/// (named by `{}` among the arguments).
+///
+/// # Panics
+///
+/// When it cannot be run.
+pub fn command(arguments: &[&str], text: &str) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("selvedge.yaml");
+    std::fs::write(&file, text).expect("the folder can be written");
+    let path = file.to_str().expect("temporary folders have plain names");
+    Command::new(binary::path())
+        .args(arguments.iter().map(|one| if *one == "{}" { path } else { *one }))
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
