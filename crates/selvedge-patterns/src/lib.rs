@@ -6,16 +6,22 @@
 //! structs, so a decision rehearsed in simulation is the decision production
 //! makes. Deliberately absent: clocks, threads, sockets, files, logs, async.
 
+pub mod backoff;
 pub mod balance;
+pub mod budget;
 pub mod config;
+pub mod deadline;
+pub mod fallback;
 pub mod health;
 pub mod hedge;
+pub mod idempotency;
 pub mod limit;
-#[cfg(all(test, loom))]
-mod loom_tests;
 pub mod outcome;
 pub mod outlier;
 pub mod quantile;
 pub mod random;
+pub mod retry;
 mod sync;
 pub mod time;
+pub mod timeout;
+pub mod window;
