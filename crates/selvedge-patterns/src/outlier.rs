@@ -277,16 +277,19 @@ pub enum Evidence {
 #[derive(Debug)]
 pub struct Detector {
     config: Config,
-    /// When rates are judged next. Held while anything is ejected, so that two
-    /// workers cannot both take the last place under the cap.
-    next_judgement: Mutex<Instant>,
+    /// Nanoseconds; written under the lock, read without.
+    next_judgement: AtomicU64,
+    /// Held while anything is ejected, so that two workers cannot both take the
+    /// last place under the cap.
+    one_at_a_time: Mutex<()>,
 }
 
 impl Detector {
     /// A detector that judges rates one interval from `now`.
     #[must_use]
     pub fn new(now: Instant, config: Config) -> Self {
-        Self { config, next_judgement: Mutex::new(now + config.interval) }
+        let next_judgement = AtomicU64::new((now + config.interval).as_nanos());
+        Self { config, next_judgement, one_at_a_time: Mutex::new(()) }
     }
 
     /// What it was built with.
@@ -323,15 +326,17 @@ impl Detector {
                 let in_a_row = host.consecutive.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 let limit = self.config.consecutive.filter(|&limit| in_a_row >= limit)?;
                 debug_assert!(limit > 0, "validated");
-                let _one_at_a_time = lock(&self.next_judgement);
+                let _guard = lock(&self.one_at_a_time);
                 self.eject(now, hosts, index, Evidence::Consecutive(in_a_row))
             }
         }
     }
 
-    /// When [`Detector::wake`] has something to do.
+    /// When [`Detector::wake`] has something to judge: one atomic load. An
+    /// ejection that ends earlier ends without being woken, only its
+    /// [`Change::Returned`] waits.
     pub fn next_wakeup(&self) -> Instant {
-        *lock(&self.next_judgement)
+        Instant::from_nanos(self.next_judgement.load(Ordering::Relaxed))
     }
 
     /// Brings back those whose time is over and judges rates if an interval
@@ -343,9 +348,9 @@ impl Detector {
         hosts: &(impl Hosts + ?Sized),
         mut report: impl FnMut(Transition),
     ) {
-        let mut next_judgement = lock(&self.next_judgement);
-        if now >= *next_judgement {
-            *next_judgement = now + self.config.interval;
+        let _guard = lock(&self.one_at_a_time);
+        if now >= self.next_wakeup() {
+            self.next_judgement.store((now + self.config.interval).as_nanos(), Ordering::Relaxed);
             self.judge(now, hosts, &mut report);
         }
         for index in 0..hosts.count() {
@@ -360,7 +365,7 @@ impl Detector {
 
     /// Puts the endpoint at `index` back in rotation now, with a clean record: an operator's wish.
     pub fn release(&self, hosts: &(impl Hosts + ?Sized), index: usize) -> Option<Transition> {
-        let _one_at_a_time = lock(&self.next_judgement);
+        let _guard = lock(&self.one_at_a_time);
         let host = hosts.host(index);
         host.forget();
         host.times.store(0, Ordering::Relaxed);
