@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod index;
 mod peers;
 mod phases;
 mod tidy;
@@ -27,6 +28,7 @@ cargo xtask <COMMAND>
                    documentation and model checking.
   ci               the same as `CI=true cargo xtask test`
   tidy             the rules of the house that a compiler does not know
+  index            write docs/errors/README.md from the pages beside it
   bench [FILTER]   criterion benchmarks of every crate; gungraun's where valgrind is installed
   help             this text
 ";
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["test", "--quick"] => phases::test(&root, phases::Scope { strict: in_ci, quick: true }),
         ["ci"] => phases::test(&root, phases::Scope { strict: true, quick: false }),
         ["tidy"] => tidy::command(&root),
+        ["index"] => index::command(&root),
         ["bench", rest @ ..] => bench::command(&root, rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

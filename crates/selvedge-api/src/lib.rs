@@ -1,1 +1,7 @@
-//! Scaffold.
+//! Every HTTP surface that is not proxied traffic.
+//!
+//! [`operator`] is the first of them: what runs, how it fares, and the few
+//! things an operator may do about it, as JSON, as Prometheus text and as a
+//! page. This crate carries no proxied traffic and decides nothing about it.
+
+pub mod operator;
