@@ -1,1 +1,1 @@
-//! Scaffold.
+//! Selvedge: distributed-systems patterns as configuration, and as a library.

@@ -1,2 +1,89 @@
-//! The `selvedge` command.
-fn main() {}
+//! The `selvedge` command: wiring, exit codes, and what a person sees.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool speaks to its terminal"
+)]
+
+mod cli;
+mod client;
+mod demo;
+mod failure;
+mod terminal;
+mod top;
+
+use crate::{
+    cli::{Cli, Command},
+    failure::Failure,
+    terminal::Paint,
+};
+use clap::Parser as _;
+use std::{future::Future, process::ExitCode};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(options) => block_on(demonstrate(options)),
+        Command::Top(options) => block_on(top::run(options)),
+        Command::ShopService(options) => block_on(async {
+            end_with_stdin();
+            demo::shop::serve(options)
+                .await
+                .map_err(|error| Failure::cannot_start("a service of the shop", error))
+        }),
+        Command::Version(options) => {
+            version(&options);
+            Ok(())
+        }
+        Command::Run(_) | Command::Check(_) | Command::Config(_) | Command::Explain(_) => {
+            Err(Failure::no_file())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit())
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot_start("no event loop to be had", error))?
+        .block_on(work)
+}
+
+async fn demonstrate(options: demo::Options) -> Result<(), Failure> {
+    let report = tokio::select! {
+        report = demo::run(options) => report.map_err(|error| Failure::demo(&error))?,
+        // Leaving the other branch gives the screen back and ends the children.
+        _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report).expect("the report serializes"));
+    } else {
+        println!("\n{}", report.table(Paint::for_stdout()));
+    }
+    if report.helped { Ok(()) } else { Err(Failure::No) }
+}
+
+fn version(options: &cli::Version) {
+    let version = env!("CARGO_PKG_VERSION");
+    if options.json {
+        println!("{}", serde_json::json!({ "version": version }));
+    } else {
+        println!("selvedge {version}");
+    }
+}
+
+/// Ends this process when its standard input does: whoever started it holds
+/// the other end, and is gone then.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        #[expect(clippy::exit, reason = "a child has nothing to tidy up, and no one left to tell")]
+        std::process::exit(0);
+    });
+}
