@@ -8,5 +8,6 @@
 //! operator API, and every decision.
 
 pub mod config;
+pub mod framing;
 
 pub use config::Config;
