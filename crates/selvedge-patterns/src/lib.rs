@@ -8,7 +8,9 @@
 
 pub mod backoff;
 pub mod balance;
+pub mod breaker;
 pub mod budget;
+pub mod bulkhead;
 pub mod config;
 pub mod deadline;
 pub mod fallback;

@@ -24,9 +24,13 @@ pub(crate) struct Slicing {
 
 impl Slicing {
     pub(crate) fn new(window: Duration) -> Self {
-        // At least two nanoseconds, so that the reciprocal fits.
-        let slice = (nanos(window) / SLICES as u64).max(2);
-        Self { reciprocal: (1u128 << 64).div_ceil(u128::from(slice)) as u64 }
+        Self::of(nanos(window) / SLICES as u64)
+    }
+
+    /// Cuts time into slices of so many nanoseconds, at least two so that the
+    /// reciprocal fits.
+    pub(crate) fn of(slice: u64) -> Self {
+        Self { reciprocal: (1u128 << 64).div_ceil(u128::from(slice.max(2))) as u64 }
     }
 
     /// The number of the slice that `now` is in.
@@ -106,7 +110,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, mark: Mark) {
+    pub(crate) fn add(&mut self, mark: Mark) {
         self.calls += 1;
         self.failed += u32::from(mark.failed);
         self.slow += u32::from(mark.slow);
@@ -149,7 +153,8 @@ impl Window {
         }
     }
 
-    pub(crate) fn record(&mut self, now: Instant, mark: Mark) {
+    /// Counts one call and says what the window holds now.
+    pub(crate) fn record(&mut self, now: Instant, mark: Mark) -> Counts {
         self.slide(now);
         match self {
             Self::Bits { size, calls, failed, slow } => {
@@ -174,11 +179,16 @@ impl Window {
                 counts.add(mark);
             }
         }
+        self.held()
     }
 
     /// What it holds at `now`.
     pub(crate) fn counts(&mut self, now: Instant) -> Counts {
         self.slide(now);
+        self.held()
+    }
+
+    fn held(&self) -> Counts {
         match self {
             Self::Bits { calls, failed, slow, .. } => {
                 Counts { calls: *calls, failed: failed.count_ones(), slow: slow.count_ones() }
