@@ -8,6 +8,5 @@
 //! operator API, and every decision.
 
 pub mod config;
-pub mod framing;
 
 pub use config::Config;
