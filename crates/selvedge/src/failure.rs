@@ -35,7 +35,7 @@ impl Failure {
             "which configuration?".to_owned(),
             "no file was named, and there is no ./selvedge.yaml".to_owned(),
             format!(
-                "a whole file can be this short; write it as selvedge.yaml:\n\n{MINIMAL}\n       or see it all at work: selvedge demo"
+                "write one as selvedge.yaml; a whole file can be this short:\n{MINIMAL}\n       or see everything at work first: selvedge demo"
             ),
         )
     }
