@@ -346,6 +346,13 @@ impl Load {
     /// An attempt started here ended with `outcome` after `elapsed`.
     pub fn settle(&self, now: Instant, config: &Config, elapsed: Duration, outcome: Outcome) {
         self.abandon();
+        self.observe(now, config, elapsed, outcome);
+    }
+
+    /// An attempt started here is known to end with `outcome`, after
+    /// `elapsed`, while its answer is still being sent: it stays pending until
+    /// [`Load::abandon`].
+    pub fn observe(&self, now: Instant, config: &Config, elapsed: Duration, outcome: Outcome) {
         let penalised = match outcome {
             Outcome::Success | Outcome::ClientFault => elapsed,
             Outcome::Failure(_) => elapsed.max(config.penalty),

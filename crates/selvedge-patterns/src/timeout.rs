@@ -39,6 +39,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The defaults around the `attempt` and `total` that somebody set, if
+    /// they did: a default that would not fit is shortened.
+    #[must_use]
+    pub fn fitting(attempt: Option<Duration>, total: Option<Duration>) -> Self {
+        let usual = Self::default();
+        let total = total.or(usual.total);
+        let attempt = attempt.or_else(|| usual.attempt.min(total));
+        let connect = attempt.map_or(usual.connect, |attempt| usual.connect.min(attempt));
+        Self { connect, attempt, total, ..usual }
+    }
+
     /// Checks what the types cannot say: an inner timeout longer than the
     /// outer one would never fire.
     ///

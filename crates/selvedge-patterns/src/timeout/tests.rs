@@ -29,3 +29,15 @@ fn an_inversion_is_refused() {
     assert_eq!(key(Config { total: Some(secs(0)), ..base }), Err("total"));
     assert_eq!(key(Config { attempt: None, total: None, ..base }), Ok(()));
 }
+
+#[test]
+fn defaults_make_way() {
+    let fitting = |attempt: Option<u64>, total: Option<u64>| {
+        let config = Config::fitting(attempt.map(secs), total.map(secs));
+        (config.connect.as_secs(), config.attempt, config.total, config.validate().is_ok())
+    };
+    assert_eq!(fitting(None, None), (2, Some(secs(10)), Some(secs(30)), true));
+    assert_eq!(fitting(None, Some(1)), (1, Some(secs(1)), Some(secs(1)), true));
+    assert_eq!(fitting(Some(1), None), (1, Some(secs(1)), Some(secs(30)), true));
+    assert_eq!(fitting(Some(31), None), (2, Some(secs(31)), Some(secs(30)), false));
+}
