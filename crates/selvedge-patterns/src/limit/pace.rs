@@ -15,6 +15,8 @@ use crate::time::{Duration, Instant, nanos};
 pub struct Pace {
     burst: u32,
     cell_units: u64,
+    /// 2^64 over `cell_units`, rounded down: a division as a multiplication.
+    cells_per_unit: u64,
     burst_units: u64,
     /// Units per nanosecond less one, in 2^-64.
     fraction: u64,
@@ -40,6 +42,8 @@ impl Pace {
         Ok(Self {
             burst: config.burst,
             cell_units,
+            cells_per_unit: u64::try_from((1u128 << 64) / u128::from(cell_units))
+                .unwrap_or(u64::MAX),
             burst_units: cell_units * u64::from(config.burst),
             fraction: ((high << 32) + low) as u64,
             nanos_per_unit: per as f64 / units as f64,
@@ -80,9 +84,7 @@ impl Pace {
         Allowed {
             limit: self.burst,
             remaining: self.remaining(level_units),
-            reset_after: Duration::from_nanos(
-                ((self.burst_units - level_units) as f64 * self.nanos_per_unit).ceil() as u64,
-            ),
+            reset_after: Duration::from_nanos(self.nanos_at_least(self.burst_units - level_units)),
         }
     }
 
@@ -104,14 +106,26 @@ impl Pace {
     }
 
     const fn remaining(&self, level_units: u64) -> u32 {
-        (level_units / self.cell_units) as u32
+        let cells = ((level_units as u128 * self.cells_per_unit as u128) >> 64) as u64;
+        // Rounded down twice, so it may be one too few.
+        let rest = level_units - cells * self.cell_units;
+        (cells + (rest >= self.cell_units) as u64) as u32
+    }
+
+    /// How long `units` take, rounded up. Units are below 2^62, so the signed
+    /// conversions, which are the cheap ones, lose nothing.
+    const fn nanos_at_least(&self, units: u64) -> u64 {
+        let exact = units as i64 as f64 * self.nanos_per_unit;
+        let whole = exact as i64;
+        (whole + ((whole as f64) < exact) as i64) as u64
     }
 
     /// The shortest wait after which the clock reads `at_units`.
     fn until(&self, now: Instant, at_units: u64) -> Duration {
         let short = at_units.saturating_sub(self.units(now));
         let mut wait = (short as f64 * self.nanos_per_unit) as u64;
-        // The guess is off by the rounding of the clock and of the float.
+        // The guess is off by the rounding of the clock and of the float: at most
+        // a few steps, for a wait of years a few hundred.
         while self.units(now + Duration::from_nanos(wait)) < at_units
             && now.as_nanos() < u64::MAX - wait
         {
