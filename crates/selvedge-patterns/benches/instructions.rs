@@ -5,6 +5,7 @@
 //! batches, which is what is left when other programs disturb. Counting and
 //! comparing with the checked-in table is `cargo xtask instructions`.
 #![expect(clippy::print_stdout, reason = "a command line tool speaks to its terminal")]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures time")]
 
 use std::hint::black_box;
 use std::time::Instant as Clock;
