@@ -1,1 +1,21 @@
-//! Scaffold.
+//! Imagines services, their clients and their outages, and rehearses the
+//! production policies on them in virtual time.
+//!
+//! The same seed gives the same run, bit for bit, on every platform: time is a
+//! count of nanoseconds, every draw is named by what it is for, and the
+//! arithmetic is pure Rust. Deliberately absent: clocks, sockets, files, async,
+//! and any policy: those are `selvedge-patterns`, driven as the proxy drives them.
+
+mod agenda;
+mod codel;
+mod draw;
+mod world;
+
+pub mod distribution;
+pub mod histogram;
+pub mod model;
+pub mod record;
+pub mod replicate;
+pub mod statistics;
+pub mod theory;
+pub mod verdict;
