@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use selvedge_patterns::limit;
+use selvedge_patterns::{limit, policy::Policy};
 
 #[cfg(test)]
 mod tests;
@@ -95,6 +95,8 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// What it speaks. Default HTTP/1.1.
     pub protocol: Upstream,
+    /// How calls to it are made: timeouts, retries, breaker and the rest.
+    pub policy: Policy,
     /// Bounds on connections to each endpoint.
     pub pool: Pool,
     /// How often names of endpoints are looked up again. Default 5 s.
@@ -114,6 +116,7 @@ impl Default for Service {
             name: String::new(),
             endpoints: Vec::new(),
             protocol: Upstream::default(),
+            policy: Policy::default(),
             pool: Pool::default(),
             resolve_every: Duration::from_secs(5),
             fallback: None,
@@ -577,6 +580,10 @@ impl Config {
                 require(problems, endpoint.weight >= 1, &endpoints, "has a weight below 1");
                 let sound = endpoint.port != 0 && is_host(&endpoint.host);
                 require(problems, sound, &endpoints, "must be host:port");
+            }
+            for wrong in service.policy.problems() {
+                let key = format!("{key}.{}.{}", wrong.part, wrong.error.key);
+                problems.push(Problem::new(key, wrong.error.problem));
             }
             let pool = &service.pool;
             require(
