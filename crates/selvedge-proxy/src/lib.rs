@@ -8,5 +8,28 @@
 //! operator API, and every decision.
 
 pub mod config;
+pub mod route;
 
+mod proxy;
+mod snapshot;
+mod worker;
+
+mod deadline;
+mod forward;
+mod head;
+mod respond;
+mod trace;
+
+mod body;
+mod guard;
+mod io;
+mod pool;
+mod resolve;
+mod tunnel;
+
+mod clock;
+
+pub use clock::Clock;
 pub use config::Config;
+pub use proxy::{ApplyError, Handle, Hooks, ListenerView, Proxy};
+pub use respond::Kind as LocalAnswer;

@@ -1,0 +1,344 @@
+//! Starts the data plane, changes its configuration, looks into it, ends it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use selvedge_patterns::time::Duration;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::config::{self, Config, Downstream};
+use crate::resolve;
+use crate::snapshot::{Resolved, Snapshot};
+use crate::worker::{self, Command};
+
+/// A running data plane. Dropping it drains it in the background.
+#[derive(Debug)]
+pub struct Proxy {
+    handle: Handle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A cheap way to a running data plane.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What a program may give the data plane beside its configuration.
+#[derive(Debug, Default)]
+pub struct Hooks {}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) seed: u64,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// The snapshot's generation, where a worker can see it change for the price of a load.
+    pub(crate) generation: AtomicU64,
+    control: Mutex<Control>,
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+}
+
+/// What only those who change things look at.
+#[derive(Debug)]
+struct Control {
+    listeners: Vec<Listening>,
+    resolved: Resolved,
+    next_listener: u64,
+    draining: bool,
+}
+
+/// An address that is being listened on.
+#[derive(Clone, Debug)]
+struct Listening {
+    id: u64,
+    /// `None` for the ambassador.
+    name: Option<Arc<str>>,
+    asked: SocketAddr,
+    bound: SocketAddr,
+    protocol: Downstream,
+}
+
+/// Why a configuration was not taken on. The one before stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It cannot work.
+    #[error("invalid configuration: {}", list(.0))]
+    Invalid(Vec<config::Problem>),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// The data plane is being shut down.
+    #[error("the data plane is shutting down")]
+    Draining,
+}
+
+fn list(problems: &[config::Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A listener as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerView {
+    /// Its name; `None` for the ambassador.
+    pub name: Option<Arc<str>>,
+    /// The address it is bound to, with the port that was taken.
+    pub address: SocketAddr,
+}
+
+impl Proxy {
+    /// Binds all listeners and starts the workers. When it returns, connections
+    /// are accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`]; then nothing runs.
+    pub fn start(config: Config, hooks: Hooks) -> Result<Self, ApplyError> {
+        config.validate().map_err(ApplyError::Invalid)?;
+        let Hooks {} = hooks;
+        let clock = Clock::start();
+        let config = Arc::new(config);
+        let resolved = resolve::at_start(&config);
+        let snapshot = Snapshot::build(1, config.clone(), &resolved, None)
+            .map_err(|problem| ApplyError::Invalid(vec![problem]))?;
+        let count = config.workers.or_else(|| std::thread::available_parallelism().ok());
+        let count = count.map_or(1, NonZeroUsize::get);
+        let (workers, inboxes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let shared = Arc::new(Shared {
+            clock,
+            seed: seed(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            generation: AtomicU64::new(1),
+            control: Mutex::new(Control {
+                listeners: Vec::new(),
+                resolved,
+                next_listener: 0,
+                draining: false,
+            }),
+            workers,
+        });
+        let handle = Handle { shared: shared.clone() };
+        handle.listen(&mut handle.control(), &config)?;
+        let mut threads = Vec::with_capacity(count + 1);
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let shared = shared.clone();
+            threads.push(thread(format!("worker-{index}"), move || {
+                worker::run(shared, index, inbox)
+            })?);
+        }
+        Ok(Self { handle, threads })
+    }
+
+    /// A way to change it and look into it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Accepts nothing new, lets requests end for as long as the configuration
+    /// says, then returns.
+    pub fn shut_down(mut self) {
+        self.handle.drain();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.handle.drain();
+    }
+}
+
+fn thread(
+    name: String,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, ApplyError> {
+    std::thread::Builder::new().name(name).spawn(work).map_err(ApplyError::Thread)
+}
+
+/// Different in every run, and from every neighbour.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+impl Handle {
+    /// Takes on `config`: all of it or nothing. No connection is dropped;
+    /// services and routes that did not change keep their state. The number of
+    /// workers stays what it was at the start. Returns the new generation.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`]; the configuration before stays in force.
+    pub fn apply(&self, config: Config) -> Result<u64, ApplyError> {
+        config.validate().map_err(ApplyError::Invalid)?;
+        let config = Arc::new(config);
+        let fresh = resolve::at_start(&config);
+        let mut control = self.control();
+        if control.draining {
+            return Err(ApplyError::Draining);
+        }
+        let resolved: Resolved = config
+            .services
+            .iter()
+            .flat_map(|service| &service.endpoints)
+            .filter_map(|endpoint| {
+                let known =
+                    fresh.get(&endpoint.host).or_else(|| control.resolved.get(&endpoint.host));
+                Some((endpoint.host.clone(), known?.clone()))
+            })
+            .collect();
+        let before = self.shared.snapshot.load_full();
+        let generation = before.generation + 1;
+        let next = Snapshot::build(generation, config.clone(), &resolved, Some(&before))
+            .map_err(|problem| ApplyError::Invalid(vec![problem]))?;
+        self.listen(&mut control, &config)?;
+        control.resolved = resolved;
+        self.publish(next);
+        self.close_others(&mut control, &config);
+        Ok(generation)
+    }
+
+    /// The number of the configuration in force, counted from 1. A change in
+    /// DNS counts too.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.snapshot.load().config.clone()
+    }
+
+    /// The addresses that are being listened on.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerView> {
+        let view = |l: &Listening| ListenerView { name: l.name.clone(), address: l.bound };
+        self.control().listeners.iter().map(view).collect()
+    }
+
+    /// The address of the listener called `name`.
+    #[must_use]
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners().iter().find(|l| l.name.as_deref() == Some(name)).map(|l| l.address)
+    }
+
+    /// Accepts nothing new and lets requests in flight end. Returns at once.
+    pub fn drain(&self) {
+        let mut control = self.control();
+        if !std::mem::replace(&mut control.draining, true) {
+            control.listeners.clear();
+            let within: Duration = self.config().drain.0;
+            self.tell(|| Command::Drain { within });
+        }
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.shared.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, next: Snapshot) {
+        let generation = next.generation;
+        self.shared.snapshot.store(Arc::new(next));
+        self.shared.generation.store(generation, Ordering::Release);
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.shared.workers {
+            // A worker that is gone has drained already.
+            let _ = worker.send(command());
+        }
+    }
+
+    /// Binds what `config` asks for and is not bound: all or nothing.
+    fn listen(&self, control: &mut Control, config: &Config) -> Result<(), ApplyError> {
+        let mut bound = Vec::new();
+        for (name, asked, protocol) in wanted(config) {
+            if control.listeners.iter().any(|l| l.is(name.as_deref(), asked, protocol)) {
+                continue;
+            }
+            let sockets = bind(asked, self.shared.workers.len())
+                .map_err(|source| ApplyError::Bind { address: asked, source })?;
+            let address = sockets[0]
+                .local_addr()
+                .map_err(|source| ApplyError::Bind { address: asked, source })?;
+            let id = control.next_listener + bound.len() as u64;
+            bound.push((Listening { id, name, asked, bound: address, protocol }, sockets));
+        }
+        control.next_listener += bound.len() as u64;
+        for (listening, sockets) in bound {
+            for (worker, socket) in self.shared.workers.iter().zip(sockets) {
+                let Listening { id, ref name, protocol, .. } = listening;
+                let _ = worker.send(Command::Listen { id, name: name.clone(), protocol, socket });
+            }
+            control.listeners.push(listening);
+        }
+        Ok(())
+    }
+
+    /// Closes what `config` does not ask for.
+    fn close_others(&self, control: &mut Control, config: &Config) {
+        let wanted = wanted(config);
+        control.listeners.retain(|listening| {
+            let keep = wanted
+                .iter()
+                .any(|(name, asked, protocol)| listening.is(name.as_deref(), *asked, *protocol));
+            if !keep {
+                self.tell(|| Command::Close { id: listening.id });
+            }
+            keep
+        });
+    }
+}
+
+impl Listening {
+    fn is(&self, name: Option<&str>, asked: SocketAddr, protocol: Downstream) -> bool {
+        self.name.as_deref() == name && self.asked == asked && self.protocol == protocol
+    }
+}
+
+fn wanted(config: &Config) -> Vec<(Option<Arc<str>>, SocketAddr, Downstream)> {
+    let routed =
+        config.listeners.iter().map(|l| (Some(l.name.as_str().into()), l.bind, l.protocol));
+    let ambassador = config.ambassador.iter().map(|a| (None, a.bind, Downstream::Auto));
+    routed.chain(ambassador).collect()
+}
+
+/// One socket per worker on the same address; the kernel spreads connections over them.
+fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        let socket: std::net::TcpListener = socket.into();
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}

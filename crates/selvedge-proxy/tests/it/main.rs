@@ -1,0 +1,4 @@
+//! The data plane over real sockets, against upstreams that behave and misbehave.
+
+mod forwarding;
+mod kit;
