@@ -23,6 +23,7 @@ pub(crate) enum Purpose {
     Pick,
     Gateway,
     Injected,
+    Policy,
 }
 
 /// The source for one decision about `request` (a luck value) at `entity`.

@@ -5,6 +5,7 @@
 //! [`Scenario::validate`] refuses what cannot be simulated with the reason.
 
 use selvedge_patterns::outcome::Safety;
+use selvedge_patterns::policy::Policy;
 use selvedge_patterns::time::{Duration, nanos};
 
 use crate::distribution::{Distribution, Impossible};
@@ -153,12 +154,13 @@ pub struct Service {
     pub cold_start: Option<ColdStart>,
     /// One-way network time from a caller to it and back.
     pub network: Duration,
-    /// The policies on the way to it: one copy per calling gateway or instance.
-    pub policy: Option<Policy>,
+    /// The policies on the way to it: one live copy per calling gateway or
+    /// instance. Without any, an instance is picked at random and called once.
+    pub policy: Option<Box<Policy>>,
+    /// Whether it passes the deadline it was given, and the number of the
+    /// attempt, on to what it calls.
+    pub forwards: bool,
 }
-
-/// Stands in until the production policies can be driven.
-pub type Policy = ();
 
 /// Where requests wait.
 #[derive(Clone, Debug, PartialEq)]
@@ -525,6 +527,16 @@ pub enum Refused {
     /// A service that reaches itself.
     #[error("{0} calls itself in a circle with probability 1 or without a bound")]
     Cycle(String),
+    /// A policy that makes no sense, or a part of it that is not simulated.
+    #[error("{service}: {problem}")]
+    Policy {
+        /// Whose.
+        service: String,
+        /// The key, as in the production file.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A fault after the end, or of no length.
     #[error("{0}")]
     Fault(String),
@@ -649,6 +661,9 @@ impl Scenario {
                 value: cold.factor,
                 must: "at least 1",
             });
+        }
+        if let Some(policy) = &service.policy {
+            validate_policy(name, policy)?;
         }
         for edge in &service.calls {
             share(&format!("the probability of a call from {name}"), edge.probability)?;
@@ -776,13 +791,15 @@ impl Service {
             cold_start: None,
             network: Duration::ZERO,
             policy: None,
+            forwards: false,
         }
     }
 
     /// Attempts per call that its policy makes at most.
     #[must_use]
     pub fn attempts_most(&self) -> f64 {
-        1.0
+        let retry = self.policy.as_ref().and_then(|policy| policy.retry.as_ref());
+        retry.map_or(1.0, |retry| f64::from(retry.attempts))
     }
 
     /// Requests per second that it can work off at most.
@@ -793,6 +810,22 @@ impl Service {
             .fold(0.0, f64::max);
         per_instance * f64::from(self.replicas)
     }
+}
+
+fn validate_policy(service: &str, policy: &Policy) -> Result<(), Refused> {
+    let refuse = |key: &str, problem: String| {
+        Err(Refused::Policy { service: service.to_owned(), key: key.to_owned(), problem })
+    };
+    if let Err(error) = policy.validate() {
+        return refuse(error.part, error.to_string());
+    }
+    if policy.fallback.is_some() {
+        return refuse(
+            "fallback",
+            "`fallback` is not simulated: what it answers depends on what was asked before".into(),
+        );
+    }
+    Ok(())
 }
 
 fn positive(what: &str, value: f64) -> Result<(), Refused> {

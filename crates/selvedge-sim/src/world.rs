@@ -14,6 +14,8 @@ mod station;
 
 use std::collections::VecDeque;
 
+use selvedge_patterns::bulkhead::Ticket;
+use selvedge_patterns::call::Call;
 use selvedge_patterns::outcome::Outcome;
 use selvedge_patterns::time::nanos;
 
@@ -39,19 +41,23 @@ enum Kind {
     Finish,
     Deliver,
     Reply,
+    HopTimer,
+    CallerWake,
     Weather,
     Bin,
     WindowOpens,
     WindowCloses,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind::Arrival,
     Kind::StartHop,
     Kind::Deadline,
     Kind::Finish,
     Kind::Deliver,
     Kind::Reply,
+    Kind::HopTimer,
+    Kind::CallerWake,
     Kind::Weather,
     Kind::Bin,
     Kind::WindowOpens,
@@ -100,7 +106,13 @@ struct Hop {
     deadline: u64,
     timer_generation: u32,
     live: [Ref; LIVE_MAX],
-    policy: caller::Drive,
+    /// Questions asked of the policy so far: each has luck of its own.
+    asked: u32,
+    /// Attempts made above it, as far as it was told.
+    prior: u32,
+    /// When its timer is due.
+    timer_at: u64,
+    ticket: Option<Ticket>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +139,7 @@ struct Job {
     cache_missed: bool,
     edge: u8,
     number: u32,
+    prior: u32,
     station: u32,
     hop: Ref,
     child: Ref,
@@ -145,6 +158,8 @@ pub(crate) struct World<'a> {
     now: u64,
     agenda: Agenda,
     hops: Vec<Hop>,
+    /// The calls that policies drive, by hop.
+    calls: Vec<Option<Call>>,
     free_hops: Vec<u32>,
     jobs: Vec<Job>,
     free_jobs: Vec<u32>,
@@ -155,6 +170,8 @@ pub(crate) struct World<'a> {
     clients: Vec<ClientState>,
     weather: Weather,
     settled: VecDeque<Ref>,
+    /// Hops whose turn in a bulkhead's queue has come.
+    granted: VecDeque<Ref>,
     entities: Vec<u64>,
     networks: Vec<u64>,
     alive_hops: usize,
@@ -215,6 +232,7 @@ impl<'a> World<'a> {
             now: 0,
             agenda: Agenda::default(),
             hops: Vec::new(),
+            calls: Vec::new(),
             free_hops: Vec::new(),
             jobs: Vec::new(),
             free_jobs: Vec::new(),
@@ -225,6 +243,7 @@ impl<'a> World<'a> {
             clients: clients::build(scenario, seed),
             weather: Weather::new(scenario),
             settled: VecDeque::new(),
+            granted: VecDeque::new(),
             entities: (0..scenario.services.len())
                 .map(|s| draw::entity(seed, 2, s as u64))
                 .collect(),
@@ -261,6 +280,7 @@ impl<'a> World<'a> {
         for at in self.weather.changes() {
             self.agenda.push(0, at, word(Kind::Weather, 0, 0));
         }
+        self.begin_callers();
         for client in 0..self.clients.len() {
             self.begin_client(client as u32);
         }
@@ -280,8 +300,14 @@ impl<'a> World<'a> {
             let (id, generation) =
                 ((entry.what >> 32) as u32, (entry.what >> 8) as u32 % GENERATIONS);
             self.handle(KINDS[(entry.what & 0xFF) as usize], id, generation);
-            while let Some(job) = self.settled.pop_front() {
-                self.settle(job);
+            loop {
+                if let Some(job) = self.settled.pop_front() {
+                    self.settle(job);
+                } else if let Some(hop) = self.granted.pop_front() {
+                    self.admitted_from_queue(hop);
+                } else {
+                    break;
+                }
             }
             if self.alive_hops + self.agenda.len() / 8 > self.scenario.run.alive_max {
                 self.record.diverged_at = Some(self.now);
@@ -319,6 +345,8 @@ impl<'a> World<'a> {
                         .push_back(Ref { id, generation: self.jobs[id as usize].generation });
                 }
             }
+            Kind::HopTimer => self.hop_timer(id, generation),
+            Kind::CallerWake => self.wake_caller(id),
             Kind::Weather => self.weather_changes(),
             Kind::Bin => self.close_bin(),
             Kind::WindowOpens => self.window_edge(true),
@@ -469,6 +497,7 @@ impl<'a> World<'a> {
             return id;
         }
         self.hops.push(hop);
+        self.calls.push(None);
         (self.hops.len() - 1) as u32
     }
 

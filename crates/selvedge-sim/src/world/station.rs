@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use selvedge_patterns::outcome::{Failure, Outcome};
 use selvedge_patterns::random::Rng;
-use selvedge_patterns::time::nanos;
+use selvedge_patterns::time::{Duration, nanos};
 
 use super::{JobState, Kind, Level, Parent, Ref, World, word};
 use crate::codel::CoDel;
@@ -255,6 +255,15 @@ impl World<'_> {
         let origin = self.scenario.gateways + station;
         let parent = Parent::Job(Ref { id, generation: self.jobs[id as usize].generation });
         let luck = draw::child(luck, edge as u64 + 1, u64::from(number));
+        let deadline = if self.scenario.services[service].forwards && deadline != u64::MAX {
+            let margin = self.scenario.services[service]
+                .policy
+                .as_ref()
+                .map_or(Duration::ZERO, |it| it.deadline.hop_margin);
+            deadline.saturating_sub(nanos(margin))
+        } else {
+            u64::MAX
+        };
         self.begin_hop(parent, edge as u8, target, origin, luck, deadline, counted);
     }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod laws;
+mod policies;
 mod queueing;
 mod storm;
 mod support;

@@ -38,7 +38,7 @@ pub(crate) fn steady(rate: f64, customers: u64, service: Service) -> Scenario {
 
 pub(crate) fn run(scenario: &Scenario) -> Vec<Replication> {
     let from = Instant::now();
-    let runs = replicate(scenario, threads(), &|_| ()).unwrap();
+    let runs = replicate(scenario, threads(), &|_| ()).expect("the scenario is possible");
     for run in &runs {
         assert_eq!(run.broken, None, "seed {}", run.seed);
     }
