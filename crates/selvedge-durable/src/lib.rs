@@ -1,1 +1,20 @@
-//! Scaffold.
+//! Remembers: topics and groups, event streams, state, leases and timers on
+//! one embedded store and in one transaction domain.
+//!
+//! What is acknowledged is on disk: an answer is sent after the sync of the
+//! batch that carries it. Everything one can ask is an [`Operation`], a value;
+//! a [`Sqlite`] store applies several of them atomically. What may be done is
+//! decided by `selvedge-patterns`; here it is stored. Deliberately absent:
+//! HTTP, configuration files, an async runtime.
+
+mod clock;
+mod config;
+mod error;
+mod operation;
+mod sqlite;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::Config;
+pub use error::Error;
+pub use operation::{Answer, Engine, Operation, Request, group, topic};
+pub use sqlite::{Sqlite, compact, verify};

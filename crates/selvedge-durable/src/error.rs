@@ -1,0 +1,187 @@
+//! Why a request to the store failed.
+
+use std::sync::Arc;
+
+use selvedge_patterns::{config::ConfigError, group::Stale, wall::Wall};
+
+/// Why a request to the store failed. Nothing of the request was done.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be opened.
+    #[error("the store {path} cannot be opened: {problem}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What stands in the way.
+        problem: String,
+    },
+    /// A later version of this program has written the file.
+    #[error("the store has schema {found}, this program knows {known}: run the later version")]
+    Newer {
+        /// Schema version in the file.
+        found: u32,
+        /// Latest that this program knows.
+        known: u32,
+    },
+    /// What is on disk is not what was written.
+    #[error("the store is damaged: {what}")]
+    Corrupt {
+        /// Where.
+        what: String,
+    },
+    /// No room on the disk: writes are refused until there is, reads go on.
+    #[error("no space left for the store")]
+    DiskFull,
+    /// More requests wait than `queue_max` or `waiting_max` allow.
+    #[error("the store has {waiting} requests waiting, the most it takes")]
+    Overloaded {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The store was closed, or its writer ended.
+    #[error("the store is closed")]
+    Closed,
+    /// SQLite failed in a way that has no other name here.
+    #[error("the store failed: {0}")]
+    Storage(Arc<rusqlite::Error>),
+    /// There is nothing of that name.
+    #[error("no {kind} `{name}`")]
+    NotFound {
+        /// Topic, group, stream, key, …
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It exists with other settings.
+    #[error("{kind} `{name}` exists with another {difference}")]
+    Exists {
+        /// Topic, group, …
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What differs.
+        difference: &'static str,
+    },
+    /// A payload, a set of headers or a batch exceeds its bound.
+    #[error("{what} of {size} exceeds the limit of {max}")]
+    TooLarge {
+        /// Which.
+        what: &'static str,
+        /// Its size.
+        size: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// A value that makes no sense where it stands.
+    #[error("`{field}` {problem}")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// The delivery is not the message's last one any more.
+    #[error("the receipt {}-{}-{} is stale", .0.presented.position, .0.presented.attempt, .0.presented.fence)]
+    Stale(Stale),
+    /// The stream is not where the writer believed it to be.
+    #[error("stream `{stream}` is at {}, expected {expected}", version(.actual))]
+    WrongVersion {
+        /// The stream.
+        stream: String,
+        /// What the writer expected.
+        expected: String,
+        /// Its last version, `None` if it has no events.
+        actual: Option<u64>,
+    },
+    /// The value's tag is not the one named.
+    #[error("`{key}` is at {}, expected {expected}", actual.as_deref().unwrap_or("nothing"))]
+    Precondition {
+        /// The key.
+        key: String,
+        /// The condition.
+        expected: String,
+        /// Its tag, `None` if there is no such key.
+        actual: Option<String>,
+    },
+    /// Somebody else holds it.
+    #[error("`{resource}` is held by `{owner}`")]
+    Held {
+        /// The resource.
+        resource: String,
+        /// Who holds the permit that ends first.
+        owner: String,
+        /// When that is.
+        until: Wall,
+    },
+    /// The fencing token is not that of a live holder.
+    #[error("token {presented} of `{resource}` is not held any more")]
+    Lost {
+        /// The resource.
+        resource: String,
+        /// The token presented.
+        presented: u64,
+        /// The greatest token of a live holder.
+        current: Option<u64>,
+    },
+}
+
+fn version(version: &Option<u64>) -> String {
+    version.map_or_else(|| "no version".to_owned(), |version| version.to_string())
+}
+
+impl Error {
+    /// The stable code; `docs/errors/` has a page for each.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "SV0400",
+            Self::Newer { .. } => "SV0401",
+            Self::Corrupt { .. } => "SV0402",
+            Self::DiskFull => "SV0403",
+            Self::Overloaded { .. } => "SV0404",
+            Self::Closed => "SV0405",
+            Self::Storage(_) => "SV0406",
+            Self::NotFound { .. } => "SV0410",
+            Self::Exists { .. } => "SV0411",
+            Self::TooLarge { .. } => "SV0412",
+            Self::Invalid { .. } => "SV0413",
+            Self::Stale(_) => "SV0414",
+            Self::WrongVersion { .. } => "SV0420",
+            Self::Precondition { .. } => "SV0421",
+            Self::Held { .. } => "SV0430",
+            Self::Lost { .. } => "SV0431",
+        }
+    }
+
+    /// Whether the same request may succeed later with nothing changed by the caller.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::Overloaded { .. } | Self::Closed | Self::Held { .. })
+    }
+
+    pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+
+    pub(crate) fn missing(kind: &'static str, name: &str) -> Self {
+        Self::NotFound { kind, name: name.to_owned() }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::invalid(error.key, error.problem)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(DiskFull) => Self::DiskFull,
+            Some(DatabaseCorrupt | NotADatabase) => Self::Corrupt { what: error.to_string() },
+            _ => Self::Storage(Arc::new(error)),
+        }
+    }
+}

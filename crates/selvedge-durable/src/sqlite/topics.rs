@@ -1,0 +1,678 @@
+//! Topics in tables.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use selvedge_patterns::wall::Wall;
+use std::time::Duration;
+
+use super::{
+    Apply, Look, Reader,
+    record::{self, checksum, encode_headers, row_id},
+    writer::Tx,
+};
+use crate::{
+    Error,
+    topic::{
+        CancelDelayed, DeleteTopic, From, GetTopic, ListTopics, Message, NewMessage,
+        PRIORITY_DEFAULT, Place, Publish, Published, PutTopic, ReadTopic, Settings, Topic,
+    },
+};
+
+/// The furthest a message can be put off.
+const DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Bytes of one answer that reads messages.
+pub(super) const ANSWER_BYTES: usize = 4 << 20;
+/// Rows that one round of tidying removes.
+const TIDY_ROWS: usize = 1000;
+/// Delayed messages that one commit takes into the log.
+const DELAYED_ROWS: usize = 1000;
+
+/// The end of a log, as the writer knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) id: i64,
+    pub(super) settings: Settings,
+    /// The position that the next message gets.
+    pub(super) next: u64,
+    /// Bytes ever appended.
+    total: u64,
+    last_at: Wall,
+}
+
+/// The topics that were used since the start or the last rollback.
+#[derive(Default)]
+pub(super) struct Topics(HashMap<String, Live>);
+
+impl Topics {
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+const SETTINGS: &str = "retention_age, retention_bytes, retain_unconsumed, compact, compact_lag, \
+     tombstone_for, priorities, ageing, dedupe_window, relaxed";
+
+fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
+    let duration = |column: usize| {
+        row.get::<_, i64>(at + column).map(|micros| Duration::from_micros(micros as u64))
+    };
+    Ok(Settings {
+        retention_age: row
+            .get::<_, Option<i64>>(at)?
+            .map(|micros| Duration::from_micros(micros as u64)),
+        retention_bytes: row.get::<_, Option<i64>>(at + 1)?.map(|bytes| bytes as u64),
+        retain_unconsumed: row.get(at + 2)?,
+        compact: row.get(at + 3)?,
+        compact_lag: duration(4)?,
+        tombstone_for: duration(5)?,
+        priorities: row.get(at + 6)?,
+        ageing: duration(7)?,
+        dedupe_window: duration(8)?,
+        relaxed: row.get(at + 9)?,
+    })
+}
+
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn wall(at: Wall) -> i64 {
+    at.as_micros() as i64
+}
+
+pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if name.is_empty() || name.len() > 200 || !name.chars().all(allowed) {
+        let problem = "must be 1 to 200 characters of `A-Z a-z 0-9 . _ - /`";
+        return Err(Error::invalid(field, problem));
+    }
+    Ok(())
+}
+
+fn load(conn: &Connection, name: &str) -> Result<Live, Error> {
+    let sql = format!("SELECT id, head, total, last_at, {SETTINGS} FROM topics WHERE name = ?1");
+    let found = conn
+        .prepare_cached(&sql)?
+        .query_row([name], |row| {
+            Ok(Live {
+                id: row.get(0)?,
+                next: row.get::<_, i64>(1)? as u64,
+                total: row.get::<_, i64>(2)? as u64,
+                last_at: Wall::from_micros(row.get::<_, i64>(3)? as u64),
+                settings: settings(row, 4)?,
+            })
+        })
+        .optional()?;
+    let mut live = found.ok_or_else(|| Error::missing("topic", name))?;
+    let last: Option<(i64, i64, i64)> = conn
+        .prepare_cached(
+            "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([row_id(live.id, 0), row_id(live.id + 1, 0)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    if let Some((id, at, total)) = last {
+        live.next = live.next.max(record::position(id) + 1);
+        live.last_at = live.last_at.max(Wall::from_micros(at as u64));
+        live.total = live.total.max(total as u64);
+    }
+    Ok(live)
+}
+
+pub(super) fn topic_id(conn: &Connection, name: &str) -> Result<i64, Error> {
+    conn.prepare_cached("SELECT id FROM topics WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| Error::missing("topic", name))
+}
+
+/// The first message at or after `from`: its position, time and running total.
+fn first_from(conn: &Connection, topic: i64, from: u64) -> Result<Option<(u64, Wall, u64)>, Error> {
+    let found = conn
+        .prepare_cached(
+            "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1",
+        )?
+        .query_row([row_id(topic, from), row_id(topic + 1, 0)], |row| {
+            let at = Wall::from_micros(row.get::<_, i64>(1)? as u64);
+            Ok((record::position(row.get(0)?), at, row.get::<_, i64>(2)? as u64))
+        })
+        .optional()?;
+    Ok(found)
+}
+
+/// The lowest position below `next` at which `holds`, which must hold from
+/// there on; `next` if it holds nowhere. About 43 look-ups for any log.
+fn search(
+    conn: &Connection,
+    topic: i64,
+    next: u64,
+    holds: impl Fn(Wall, u64) -> bool,
+) -> Result<u64, Error> {
+    let (mut low, mut high) = (1, next);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match first_from(conn, topic, middle)? {
+            Some((_, at, total)) if !holds(at, total) => low = middle + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Where `from` is in the log of `topic`.
+pub(super) fn resolve(conn: &Connection, live: (i64, u64), from: From) -> Result<u64, Error> {
+    let (topic, next) = live;
+    match from {
+        From::Position(position) if position == 0 || position > next => {
+            Err(Error::invalid("position", format!("must be between 1 and {next}")))
+        }
+        From::Position(position) => Ok(position),
+        From::Next => Ok(next),
+        From::First => Ok(first_from(conn, topic, 0)?.map_or(next, |(position, ..)| position)),
+        From::Time(time) => search(conn, topic, next, |at, _| at >= time),
+    }
+}
+
+fn describe(conn: &Connection, name: &str) -> Result<Topic, Error> {
+    let live = load(conn, name)?;
+    let first = first_from(conn, live.id, 0)?;
+    let mut bytes = 0;
+    if let Some((position, _, total)) = first {
+        let size: i64 = conn
+            .prepare_cached(
+                "SELECT ifnull(octet_length(key), 0) + ifnull(length(headers), 0)
+                    + ifnull(length(payload), 0) FROM messages WHERE id = ?1",
+            )?
+            .query_row([row_id(live.id, position)], |row| row.get(0))?;
+        bytes = live.total + size as u64 - total;
+    }
+    let delayed: i64 = conn
+        .prepare_cached("SELECT count(*) FROM delayed WHERE topic = ?1")?
+        .query_row([live.id], |row| row.get(0))?;
+    Ok(Topic {
+        name: name.to_owned(),
+        settings: live.settings,
+        first: first.map_or(live.next, |(position, ..)| position),
+        next: live.next,
+        bytes,
+        delayed: delayed as u64,
+    })
+}
+
+impl Tx {
+    pub(super) fn topic(&mut self, name: &str) -> Result<&mut Live, Error> {
+        if !self.topics.0.contains_key(name) {
+            let live = load(&self.conn, name)?;
+            self.topics.0.insert(name.to_owned(), live);
+        }
+        self.topics.0.get_mut(name).ok_or_else(|| Error::missing("topic", name))
+    }
+
+    fn check_message(&self, settings: &Settings, message: &NewMessage) -> Result<(), Error> {
+        let limit = |what, size, max| {
+            if size > max { Err(Error::TooLarge { what, size, max }) } else { Ok(()) }
+        };
+        let payload = message.payload.as_ref().map_or(0, bytes::Bytes::len);
+        limit("a payload", payload, self.config.payload_max)?;
+        let headers = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        limit("the headers", headers, self.config.headers_max)?;
+        limit("a key", message.key.as_ref().map_or(0, String::len), 1024)?;
+        limit("a dedupe id", message.dedupe_id.as_ref().map_or(0, String::len), 1024)?;
+        if message.payload.is_none() && message.key.is_none() {
+            return Err(Error::invalid("key", "is needed where there is no payload"));
+        }
+        if settings.compact && message.key.is_none() {
+            return Err(Error::invalid("key", "is needed in a compacted topic"));
+        }
+        match message.priority {
+            Some(priority) if priority > 9 => {
+                Err(Error::invalid("priority", "must be between 0 and 9"))
+            }
+            Some(_) if !settings.priorities => {
+                Err(Error::invalid("priority", "needs a topic with `priorities`"))
+            }
+            _ => Ok(()),
+        }?;
+        match message.deliver_at {
+            Some(at) if at > self.now + DELAY_MAX => {
+                Err(Error::invalid("deliver_at", "must be at most a year ahead"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn publish_one(&mut self, topic: &str, message: &NewMessage) -> Result<Published, Error> {
+        let settings = self.topic(topic)?.settings.clone();
+        let id = self.topic(topic)?.id;
+        self.check_message(&settings, message)?;
+        if let Some(dedupe) = &message.dedupe_id {
+            let since = self.now - settings.dedupe_window;
+            let place: Option<i64> = self
+                .conn
+                .prepare_cached(
+                    "SELECT place FROM dedupe WHERE topic = ?1 AND id = ?2 AND at > ?3",
+                )?
+                .query_row(params![id, dedupe, wall(since)], |row| row.get(0))
+                .optional()?;
+            if let Some(place) = place {
+                return Ok(Published { place: place_of(place), duplicate: true });
+            }
+        }
+        let place = match message.deliver_at {
+            Some(at) if at > self.now => Place::Delayed(self.delay(id, at, message, None)?),
+            _ => Place::Log(self.append(topic, message)?),
+        };
+        if let Some(dedupe) = &message.dedupe_id {
+            let place = match place {
+                Place::Log(position) => position as i64,
+                Place::Delayed(number) => -(number as i64),
+            };
+            self.conn
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO dedupe (topic, id, at, place) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![id, dedupe, wall(self.now), place])?;
+        }
+        Ok(Published { place, duplicate: false })
+    }
+
+    /// Puts a message at the end of the log.
+    pub(super) fn append(&mut self, topic: &str, message: &NewMessage) -> Result<u64, Error> {
+        let now = self.now;
+        let live = self.topic(topic)?;
+        let headers = encode_headers(&message.headers);
+        let key = message.key.as_deref();
+        let payload = message.payload.as_deref();
+        let size = key.map_or(0, str::len)
+            + headers.as_ref().map_or(0, Vec::len)
+            + payload.map_or(0, <[u8]>::len);
+        let (id, position) = (live.id, live.next);
+        // Search by time needs times that never fall.
+        let at = now.max(live.last_at);
+        live.next += 1;
+        live.total += size as u64;
+        live.last_at = at;
+        let total = live.total as i64;
+        let (priorities, compact) = (live.settings.priorities, live.settings.compact);
+        let priority = message.priority.unwrap_or(PRIORITY_DEFAULT);
+        let sum = checksum(key, headers.as_deref(), payload);
+        self.conn
+            .prepare_cached(
+                "INSERT INTO messages (id, at, total, sum, priority, key, headers, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                row_id(id, position),
+                wall(at),
+                total,
+                sum,
+                priority,
+                key,
+                headers,
+                payload
+            ])?;
+        if priorities {
+            self.conn
+                .prepare_cached(
+                    "INSERT INTO lanes (topic, priority, position, at) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![id, priority, position as i64, wall(at)])?;
+        }
+        if compact {
+            self.supersede(topic, id, position, message)?;
+        }
+        if self.stirred.last() != Some(&id) {
+            self.stirred.push(id);
+        }
+        Ok(position)
+    }
+
+    /// In a compacted topic the message before it of its key is to go.
+    fn supersede(
+        &mut self,
+        topic: &str,
+        id: i64,
+        position: u64,
+        message: &NewMessage,
+    ) -> Result<(), Error> {
+        let settings = self.topic(topic)?.settings.clone();
+        let before: Option<i64> = self
+            .conn
+            .prepare_cached("SELECT position FROM latest WHERE topic = ?1 AND key = ?2")?
+            .query_row(params![id, message.key], |row| row.get(0))
+            .optional()?;
+        let retire = |position: i64, after: Duration| {
+            self.conn
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO superseded (topic, due, position) VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![id, wall(self.now + after), position])
+        };
+        if let Some(before) = before {
+            retire(before, settings.compact_lag)?;
+        }
+        if message.payload.is_none() {
+            retire(position as i64, settings.tombstone_for)?;
+        }
+        self.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO latest (topic, key, position) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![id, message.key, position as i64])?;
+        Ok(())
+    }
+
+    /// Keeps a message outside the log until it is due.
+    pub(super) fn delay(
+        &mut self,
+        topic: i64,
+        due: Wall,
+        message: &NewMessage,
+        name: Option<&str>,
+    ) -> Result<u64, Error> {
+        let headers = encode_headers(&message.headers);
+        let sum = checksum(message.key.as_deref(), headers.as_deref(), message.payload.as_deref());
+        let priority = message.priority.unwrap_or(PRIORITY_DEFAULT);
+        self.conn
+            .prepare_cached(
+                "INSERT INTO delayed (topic, due, name, sum, priority, key, headers, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                topic,
+                wall(due),
+                name,
+                sum,
+                priority,
+                message.key,
+                headers,
+                message.payload.as_deref()
+            ])?;
+        self.due_at(due);
+        Ok(self.conn.last_insert_rowid() as u64)
+    }
+
+    /// Takes delayed messages that are due into their logs, oldest first.
+    pub(super) fn deliver_delayed(&mut self) -> Result<(), Error> {
+        let due: Vec<(i64, i64, Option<String>, Message)> = {
+            let sql = format!(
+                "SELECT d.number, d.topic, t.name, d.due, {}
+                 FROM delayed d JOIN topics t ON t.id = d.topic
+                 WHERE d.due <= ?1 ORDER BY d.due, d.number LIMIT {DELAYED_ROWS}",
+                "d.sum, d.priority, d.key, d.headers, d.payload"
+            );
+            let mut select = self.conn.prepare_cached(&sql)?;
+            let mut rows = select.query([wall(self.now)])?;
+            let mut due = Vec::new();
+            while let Some(row) = rows.next()? {
+                due.push((row.get(0)?, row.get(1)?, row.get(2)?, record::message(row, 0, 3)?));
+            }
+            due
+        };
+        for (number, _, topic, message) in due {
+            if let Some(topic) = topic {
+                let priority = self.topic(&topic)?.settings.priorities.then_some(message.priority);
+                let Message { key, headers, payload, .. } = message;
+                let message =
+                    NewMessage { key, headers, payload, priority, ..NewMessage::default() };
+                self.append(&topic, &message)?;
+            }
+            self.conn.prepare_cached("DELETE FROM delayed WHERE number = ?1")?.execute([number])?;
+        }
+        Ok(())
+    }
+
+    /// Reads from what is stored when something is due next.
+    pub(super) fn derive_due(&self) -> Result<Option<Wall>, Error> {
+        let due: Option<i64> = self
+            .conn
+            .prepare_cached("SELECT min(due) FROM delayed")?
+            .query_row([], |row| row.get(0))?;
+        Ok(due.map(|micros| Wall::from_micros(micros as u64)))
+    }
+
+    /// Removes a bounded number of rows that retention, compaction, dedupe
+    /// windows and deleted topics have left; whether there are more.
+    pub(super) fn tidy(&mut self) -> Result<bool, Error> {
+        let names: Vec<String> = {
+            let mut select =
+                self.conn.prepare_cached("SELECT name FROM topics WHERE name IS NOT NULL")?;
+            select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
+        };
+        let mut more = self.tidy_deleted()?;
+        for name in names {
+            more |= self.tidy_topic(&name)?;
+        }
+        Ok(more)
+    }
+
+    fn tidy_deleted(&self) -> Result<bool, Error> {
+        let topic: Option<i64> = self
+            .conn
+            .prepare_cached("SELECT id FROM topics WHERE name IS NULL LIMIT 1")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let Some(id) = topic else { return Ok(false) };
+        let removed = self.conn.execute(
+            &format!(
+                "DELETE FROM messages WHERE id IN (SELECT id FROM messages
+                 WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT {TIDY_ROWS})"
+            ),
+            [row_id(id, 0), row_id(id + 1, 0)],
+        )?;
+        if removed == 0 {
+            self.conn.execute("DELETE FROM topics WHERE id = ?1", [id])?;
+        }
+        Ok(true)
+    }
+
+    fn tidy_topic(&mut self, name: &str) -> Result<bool, Error> {
+        let now = self.now;
+        let live = self.topic(name)?.clone();
+        let Live { id, settings, next, total, .. } = &live;
+        let (id, next, total) = (*id, *next, *total);
+        let mut keep_from = 1;
+        if let Some(age) = settings.retention_age {
+            keep_from = search(&self.conn, id, next, |at, _| at + age > now)?;
+        }
+        if let Some(bytes) = settings.retention_bytes {
+            // `total` counts the message itself, so this keeps at least `bytes`.
+            let by_size = search(&self.conn, id, next, |_, upto| upto + bytes >= total)?;
+            keep_from = keep_from.max(by_size);
+        }
+        if settings.retain_unconsumed {
+            keep_from = keep_from.min(self.lowest_unsettled(id, next)?);
+        }
+        let mut removed = self.expire(name, &live, keep_from)?;
+        removed += self.conn.execute(
+            &format!(
+                "DELETE FROM dedupe WHERE (topic, id) IN (SELECT topic, id FROM dedupe
+                 WHERE topic = ?1 AND at <= ?2 LIMIT {TIDY_ROWS})"
+            ),
+            params![id, wall(now - settings.dedupe_window)],
+        )?;
+        if settings.compact {
+            removed += self.compact(id)?;
+        }
+        Ok(removed >= TIDY_ROWS)
+    }
+
+    /// Removes messages below `keep_from`, at most `TIDY_ROWS` of them.
+    fn expire(&self, name: &str, live: &Live, keep_from: u64) -> Result<usize, Error> {
+        let Some((first, ..)) = first_from(&self.conn, live.id, 0)? else { return Ok(0) };
+        if first >= keep_from {
+            return Ok(0);
+        }
+        let end = keep_from.min(first + TIDY_ROWS as u64);
+        // Positions and totals are never used twice, even if nothing is left.
+        self.conn.execute(
+            "UPDATE topics SET head = ?2, total = ?3, last_at = ?4 WHERE name = ?1",
+            params![name, live.next as i64, live.total as i64, wall(live.last_at)],
+        )?;
+        let removed = self.conn.execute(
+            "DELETE FROM messages WHERE id >= ?1 AND id < ?2",
+            [row_id(live.id, first), row_id(live.id, end)],
+        )?;
+        if live.settings.priorities {
+            self.conn.execute(
+                "DELETE FROM lanes WHERE topic = ?1 AND position < ?2",
+                params![live.id, end as i64],
+            )?;
+        }
+        Ok(removed)
+    }
+
+    fn compact(&self, id: i64) -> Result<usize, Error> {
+        let due: Vec<(i64, i64)> = {
+            let sql = format!(
+                "SELECT due, position FROM superseded WHERE topic = ?1 AND due <= ?2 LIMIT {TIDY_ROWS}"
+            );
+            let mut select = self.conn.prepare_cached(&sql)?;
+            let rows = select
+                .query_map(params![id, wall(self.now)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<Result<_, _>>()?
+        };
+        for (due, position) in &due {
+            // The end of the log stays: its position is how the next one is known.
+            let sql = "DELETE FROM messages WHERE id = ?1
+                 AND id < (SELECT max(id) FROM messages WHERE id < ?2)";
+            self.conn
+                .prepare_cached(sql)?
+                .execute([row_id(id, *position as u64), row_id(id + 1, 0)])?;
+            self.conn
+                .prepare_cached("DELETE FROM latest WHERE topic = ?1 AND position = ?2")?
+                .execute([id, *position])?;
+            self.conn
+                .prepare_cached(
+                    "DELETE FROM superseded WHERE topic = ?1 AND due = ?2 AND position = ?3",
+                )?
+                .execute([id, *due, *position])?;
+        }
+        Ok(due.len())
+    }
+}
+
+fn place_of(place: i64) -> Place {
+    if place < 0 { Place::Delayed(place.unsigned_abs()) } else { Place::Log(place as u64) }
+}
+
+impl Apply for PutTopic {
+    fn apply(self, tx: &mut Tx) -> Result<Topic, Error> {
+        check_name("topic", &self.name)?;
+        self.settings.validate()?;
+        let existing = match tx.topic(&self.name) {
+            Ok(live) => Some(live.settings.clone()),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let fixed =
+            |difference| Error::Exists { kind: "topic", name: self.name.clone(), difference };
+        let s = &self.settings;
+        match existing {
+            Some(old) if old.priorities != s.priorities => return Err(fixed("`priorities`")),
+            Some(old) if old.compact != s.compact => return Err(fixed("`compact`")),
+            _ => {}
+        }
+        let sql = format!(
+            "INSERT INTO topics (name, {SETTINGS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)
+             ON CONFLICT (name) DO UPDATE SET retention_age = ?2, retention_bytes = ?3,
+             retain_unconsumed = ?4, compact_lag = ?6, tombstone_for = ?7, ageing = ?9,
+             dedupe_window = ?10, relaxed = ?11"
+        );
+        tx.conn.prepare_cached(&sql)?.execute(params![
+            self.name,
+            s.retention_age.map(micros),
+            s.retention_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            s.retain_unconsumed,
+            s.compact,
+            micros(s.compact_lag),
+            micros(s.tombstone_for),
+            s.priorities,
+            micros(s.ageing),
+            micros(s.dedupe_window),
+            s.relaxed,
+        ])?;
+        tx.topics.0.remove(&self.name);
+        describe(&tx.conn, &self.name)
+    }
+}
+
+impl Apply for DeleteTopic {
+    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+        let id = tx.topic(&self.name)?.id;
+        tx.drop_groups(id)?;
+        for table in ["lanes", "dedupe", "latest", "superseded", "delayed"] {
+            tx.conn.execute(&format!("DELETE FROM {table} WHERE topic = ?1"), [id])?;
+        }
+        tx.conn.execute("UPDATE topics SET name = NULL WHERE id = ?1", [id])?;
+        tx.topics.0.remove(&self.name);
+        tx.stirred.push(id);
+        Ok(())
+    }
+}
+
+impl Apply for Publish {
+    fn apply(self, tx: &mut Tx) -> Result<Vec<Published>, Error> {
+        let (size, max) = (self.messages.len(), tx.config.items_max);
+        if size > max {
+            return Err(Error::TooLarge { what: "a batch", size, max });
+        }
+        self.messages.iter().map(|message| tx.publish_one(&self.topic, message)).collect()
+    }
+}
+
+impl Apply for CancelDelayed {
+    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+        let id = tx.topic(&self.topic)?.id;
+        let removed = tx.conn.execute(
+            "DELETE FROM delayed WHERE topic = ?1 AND number = ?2",
+            params![id, self.number as i64],
+        )?;
+        if removed == 0 {
+            return Err(Error::missing("delayed message", &self.number.to_string()));
+        }
+        Ok(())
+    }
+}
+
+impl Look for GetTopic {
+    fn look(self, reader: &Reader<'_>) -> Result<Topic, Error> {
+        describe(reader.conn, &self.name)
+    }
+}
+
+impl Look for ListTopics {
+    fn look(self, reader: &Reader<'_>) -> Result<Vec<Topic>, Error> {
+        let mut select = reader
+            .conn
+            .prepare_cached("SELECT name FROM topics WHERE name IS NOT NULL ORDER BY name")?;
+        let names = select.query_map([], |row| row.get::<_, String>(0))?;
+        names.map(|name| describe(reader.conn, &name?)).collect()
+    }
+}
+
+impl Look for ReadTopic {
+    fn look(self, reader: &Reader<'_>) -> Result<Vec<Message>, Error> {
+        let live = load(reader.conn, &self.topic)?;
+        let from = resolve(reader.conn, (live.id, live.next), self.from)?;
+        let max = self.max.min(reader.config.items_max);
+        let sql = format!(
+            "SELECT id, {} FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
+            record::COLUMNS
+        );
+        let mut select = reader.conn.prepare_cached(&sql)?;
+        let mut rows =
+            select.query(params![row_id(live.id, from), row_id(live.id + 1, 0), max as i64])?;
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        while bytes < ANSWER_BYTES
+            && let Some(row) = rows.next()?
+        {
+            let message = record::message(row, record::position(row.get(0)?), 1)?;
+            bytes += record::message_bytes(&message);
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}

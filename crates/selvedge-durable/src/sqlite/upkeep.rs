@@ -1,0 +1,133 @@
+//! What an operator does to the file: check it, copy it, make it small.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{Sqlite, connect, lock, record, schema};
+use crate::{Config, Error};
+
+impl Sqlite {
+    /// Writes a consistent copy of the store to `to`, beside the work that goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if `to` exists, [`Error::DiskFull`].
+    pub fn backup(&self, to: &Path) -> Result<(), Error> {
+        if to.exists() {
+            let problem = "it exists already".to_owned();
+            return Err(Error::Open { path: to.display().to_string(), problem });
+        }
+        let conn = connect(self.config(), false)?;
+        conn.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        Ok(())
+    }
+}
+
+/// Makes the file of a store that nobody has open as small as its content.
+///
+/// # Errors
+///
+/// [`Error::Open`] if somebody has it open; those of reading and writing.
+pub fn compact(config: &Config) -> Result<(), Error> {
+    let _lock = lock(&config.path)?;
+    let mut conn = existing(config)?;
+    schema::migrate(&mut conn)?;
+    conn.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
+    Ok(())
+}
+
+/// Reads everything in a store that nobody has open, and names what is wrong:
+/// damaged pages, messages that fail their checksum, gaps that cannot be.
+///
+/// # Errors
+///
+/// [`Error::Open`] if it cannot be read at all.
+pub fn verify(config: &Config) -> Result<Vec<String>, Error> {
+    let _lock = lock(&config.path)?;
+    let conn = existing(config)?;
+    let mut problems = Vec::new();
+    note(&mut problems, pages(&conn));
+    if problems.is_empty() {
+        note(&mut problems, messages(&conn));
+        note(&mut problems, relations(&conn));
+    }
+    Ok(problems)
+}
+
+fn existing(config: &Config) -> Result<Connection, Error> {
+    if !config.path.exists() {
+        let problem = "there is no such file".to_owned();
+        return Err(Error::Open { path: config.path.display().to_string(), problem });
+    }
+    connect(config, false)
+}
+
+fn note(problems: &mut Vec<String>, found: Result<Vec<String>, Error>) {
+    match found {
+        Ok(found) => problems.extend(found),
+        Err(error) => problems.push(error.to_string()),
+    }
+}
+
+fn pages(conn: &Connection) -> Result<Vec<String>, Error> {
+    let mut select = conn.prepare("PRAGMA integrity_check(100)")?;
+    let mut rows = select.query([])?;
+    let mut problems = Vec::new();
+    loop {
+        // A damaged page can also end the check: what it said before stays.
+        match rows.next() {
+            Ok(Some(row)) => problems.push(row.get(0)?),
+            Ok(None) => break,
+            Err(error) => {
+                problems.push(Error::from(error).to_string());
+                break;
+            }
+        }
+    }
+    problems.retain(|problem: &String| problem != "ok");
+    Ok(problems)
+}
+
+fn messages(conn: &Connection) -> Result<Vec<String>, Error> {
+    let sql = format!("SELECT id, {} FROM messages ORDER BY id", record::COLUMNS);
+    let mut select = conn.prepare(&sql)?;
+    let mut rows = select.query([])?;
+    let mut problems = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        if let Err(error) = record::message(row, record::position(id), 1) {
+            problems.push(format!("row {id}: {error}"));
+        }
+    }
+    Ok(problems)
+}
+
+/// Statements that count what cannot be, with what to say of it.
+const RELATIONS: &[(&str, &str)] = &[
+    (
+        "SELECT count(*) FROM exceptions e WHERE NOT EXISTS (SELECT 1 FROM groups g WHERE g.id = e.grp)",
+        "exceptions of groups that are not there",
+    ),
+    (
+        "SELECT count(*) FROM exceptions e JOIN groups g ON g.id = e.grp WHERE e.fence > g.fence",
+        "deliveries with a fence greater than their group's",
+    ),
+    (
+        "SELECT count(*) FROM topics t JOIN messages m ON m.id >= t.id << 43 AND m.id < (t.id + 1) << 43
+         WHERE NOT t.compact AND EXISTS (SELECT 1 FROM messages n WHERE n.id > m.id AND n.id < (t.id + 1) << 43)
+         AND NOT EXISTS (SELECT 1 FROM messages n WHERE n.id = m.id + 1)",
+        "gaps between positions of a topic that is not compacted",
+    ),
+];
+
+fn relations(conn: &Connection) -> Result<Vec<String>, Error> {
+    let mut problems = Vec::new();
+    for (sql, what) in RELATIONS {
+        let count: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+        if count > 0 {
+            problems.push(format!("{count} {what}"));
+        }
+    }
+    Ok(problems)
+}

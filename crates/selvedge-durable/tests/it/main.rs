@@ -1,0 +1,6 @@
+//! The engine from outside: what it promises, and that it keeps it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod conformance;
+mod store;

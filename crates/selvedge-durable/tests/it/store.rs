@@ -1,0 +1,213 @@
+//! The SQLite store: the conformance suite over it, and what is its own.
+
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
+
+use selvedge_durable::{
+    Config, Engine, Error, ManualClock, Operation, Sqlite, compact,
+    group::{Config as GroupConfig, Verdict},
+    topic::{From, Place, Publish, ReadTopic, Settings},
+    verify,
+};
+use tempfile::TempDir;
+
+use crate::conformance::{TestEngine, World, message, start, suite, texts};
+
+suite!(crate::store::world);
+
+impl TestEngine for Sqlite {
+    async fn wake(&self) {
+        Self::wake(self).await.unwrap();
+    }
+}
+
+fn open(path: &Path, clock: &Arc<ManualClock>) -> Sqlite {
+    Sqlite::open(Config { clock: clock.clone(), ..Config::new(path) }).unwrap()
+}
+
+/// A store in a folder of its own, which goes with the second value.
+pub(crate) fn world() -> (World<Sqlite>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(start()));
+    let engine = open(&folder.path().join("store.db"), &clock);
+    (World { engine, clock }, folder)
+}
+
+fn reopen(world: World<Sqlite>, folder: &TempDir) -> World<Sqlite> {
+    let World { engine, clock } = world;
+    drop(engine);
+    World { engine: open(&folder.path().join("store.db"), &clock), clock }
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    world.group("t", "g", GroupConfig { ordered: true, ..GroupConfig::default() }).await;
+    for text in ["a", "b", "c"] {
+        world.publish("t", crate::conformance::keyed(text, text)).await;
+    }
+    let held = world.receive("t", "g", 2).await;
+    world.settle("t", "g", &held[0], Verdict::Park).await;
+    let world = reopen(world, &folder);
+    assert_eq!(texts(&world.receive("t", "g", 9).await), ["c"]);
+    world.settle("t", "g", &held[1], Verdict::Ack).await;
+    assert_eq!(world.publish("t", message("d")).await, Place::Log(4));
+    world.publish("t", crate::conformance::keyed("a", "behind")).await;
+    assert_eq!(texts(&world.receive("t", "g", 9).await), ["d"], "the key is still parked");
+}
+
+#[tokio::test]
+async fn a_second_process_is_kept_out_and_a_later_file_refused() {
+    let (world, folder) = world();
+    let path = folder.path().join("store.db");
+    let second = Sqlite::open(Config::new(&path)).unwrap_err();
+    assert!(second.to_string().contains("another process"), "{second}");
+    drop(world);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+    drop(conn);
+    let newer = Sqlite::open(Config::new(&path)).unwrap_err();
+    assert!(matches!(newer, Error::Newer { found: 99, .. }), "{newer}");
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    assert_eq!(Sqlite::open(Config::new(&path)).unwrap_err().code(), "SV0400");
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "not a database, but long enough to look at".repeat(100)).unwrap();
+    assert_eq!(Sqlite::open(Config::new(&text)).unwrap_err().code(), "SV0402");
+}
+
+#[tokio::test]
+async fn many_publishers_share_commits_and_positions_stay_dense() {
+    let (world, _folder) = world();
+    world.topic("t", Settings::default()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let engine = world.engine.clone();
+        tasks.spawn(async move {
+            let mut positions = Vec::new();
+            for _ in 0..50 {
+                let publish = Publish { topic: "t".to_owned(), messages: vec![message("x")] };
+                positions.push(engine.execute(publish).await.unwrap()[0].place);
+            }
+            positions
+        });
+    }
+    let mut all: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    all.sort_by_key(|place| match place {
+        Place::Log(position) | Place::Delayed(position) => *position,
+    });
+    assert_eq!(all, (1..=1600).map(Place::Log).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_full_queue_is_refused_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { queue_max: 1, batch_max: 1, ..Config::new(folder.path().join("s.db")) };
+    let engine = Sqlite::open(config).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let engine = engine.clone();
+        tasks.spawn(async move { engine.transact(vec![topic(n)]).await.map(drop) });
+    }
+    let results = tasks.join_all().await;
+    let refused =
+        results.iter().filter(|result| matches!(result, Err(Error::Overloaded { .. }))).count();
+    assert!(results.iter().all(|result| result.as_ref().err().is_none_or(Error::retryable)));
+    assert!(refused > 0 && refused < 200, "{refused}");
+}
+
+fn topic(n: u64) -> Operation {
+    let name = format!("t{n}");
+    Operation::PutTopic(selvedge_durable::topic::PutTopic { name, settings: Settings::default() })
+}
+
+#[tokio::test]
+async fn a_backup_is_a_store_and_compacting_makes_it_small() {
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    for _ in 0..200 {
+        world.publish("t", message(&"x".repeat(10_000))).await;
+    }
+    let copy = folder.path().join("copy.db");
+    world.engine.backup(&copy).unwrap();
+    assert_eq!(world.engine.backup(&copy).unwrap_err().code(), "SV0400", "never overwrites");
+    assert_eq!(verify(&Config::new(&copy)).unwrap(), [] as [String; 0]);
+    world.run(selvedge_durable::topic::DeleteTopic { name: "t".to_owned() }).await;
+    world.pass(Duration::from_secs(61)).await;
+    world.pass(Duration::from_secs(61)).await;
+    let path = folder.path().join("store.db");
+    assert!(compact(&Config::new(&path)).is_err(), "somebody has it open");
+    drop(world);
+    let before = std::fs::metadata(&path).unwrap().len();
+    compact(&Config::new(&path)).unwrap();
+    let after = std::fs::metadata(&path).unwrap().len();
+    assert!(after * 4 < before, "{before} -> {after}");
+    assert!(std::fs::metadata(&copy).unwrap().len() > 2_000_000);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_named_and_never_served() {
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    world.publish("t", message("first")).await;
+    world.publish("t", message(&"needle".repeat(20))).await;
+    drop(world);
+    let path = folder.path().join("store.db");
+    assert_eq!(verify(&Config::new(&path)).unwrap(), [] as [String; 0]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(12).position(|window| window == b"needleneedle").unwrap();
+    bytes[at + 3] ^= 1;
+    std::fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
+    let problems = verify(&Config::new(&path)).unwrap();
+    assert!(problems.len() == 1 && problems[0].contains("message 2"), "{problems:?}");
+    let engine = Sqlite::open(Config::new(&path)).unwrap();
+    let read = ReadTopic { topic: "t".to_owned(), from: From::First, max: 9 };
+    assert_eq!(engine.execute(read).await.unwrap_err().code(), "SV0402");
+    let read = ReadTopic { topic: "t".to_owned(), from: From::First, max: 1 };
+    assert_eq!(engine.execute(read).await.unwrap().len(), 1, "the rest is served");
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_named() {
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    for _ in 0..100 {
+        world.publish("t", message(&"x".repeat(1000))).await;
+    }
+    drop(world);
+    let path = folder.path().join("store.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // A leaf of the messages, in the middle of them.
+    let leaves: Vec<usize> = (0..bytes.len() / 4096)
+        .map(|page| page * 4096)
+        .filter(|page| {
+            bytes[page + 3000..page + 3500].iter().filter(|byte| **byte == b'x').count() > 400
+        })
+        .collect();
+    let leaf = leaves[leaves.len() / 2];
+    bytes[leaf..leaf + 64].fill(0xAA);
+    std::fs::write(&path, &bytes).unwrap();
+    let problems = verify(&Config::new(&path)).unwrap();
+    assert!(problems.iter().any(|problem| problem.contains("page")), "{problems:?}");
+}
+
+#[tokio::test]
+async fn the_log_beside_the_file_stays_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let config = Config { checkpoint_bytes: 1 << 20, ..Config::new(&path) };
+    let engine = Sqlite::open(config).unwrap();
+    engine.transact(vec![topic(1)]).await.unwrap();
+    let message = message(&"x".repeat(50_000));
+    for _ in 0..400 {
+        let publish = Publish { topic: "t1".to_owned(), messages: vec![message.clone()] };
+        engine.execute(publish).await.unwrap();
+    }
+    let wal = std::fs::metadata(folder.path().join("store.db-wal")).unwrap().len();
+    assert!(wal < 10 << 20, "20 MB were written, the log is {wal}");
+}
