@@ -1,8 +1,8 @@
 //! What a layer answers when there is no response.
 
-use selvedge_patterns::limit;
 use selvedge_patterns::outcome::{Failure, Outcome};
 use selvedge_patterns::time::Duration;
+use selvedge_patterns::{breaker, bulkhead, call, limit};
 
 /// Any error, as tower passes it between layers.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,9 +49,15 @@ pub enum Rejected {
         /// The least that makes sense.
         needed: Duration,
     },
-    /// Every endpoint is draining, excluded or, outside panic, unhealthy.
-    #[error("no endpoint is usable")]
-    NoEndpoint,
+    /// The breaker is open.
+    #[error("the breaker is {state}", state = .0.state.word())]
+    Breaker(breaker::Rejected),
+    /// The bulkhead is full.
+    #[error("{in_flight} calls run and {queued} wait", in_flight = .0.in_flight, queued = .0.queued)]
+    Bulkhead(bulkhead::Rejected),
+    /// A policy, with all its patterns considered.
+    #[error("{reason}", reason = .0.reason.code())]
+    Call(call::Rejected),
 }
 
 /// Whose doing an error is.
@@ -131,7 +137,10 @@ impl Rejected {
     const fn origin(&self) -> Origin {
         match self {
             Self::Limit(_) | Self::Deadline { .. } => Origin::Client,
-            Self::NoEndpoint => Origin::Selvedge,
+            Self::Call(rejected) if matches!(rejected.reason, call::Reason::Deadline) => {
+                Origin::Client
+            }
+            Self::Breaker(_) | Self::Bulkhead(_) | Self::Call(_) => Origin::Selvedge,
         }
     }
 
@@ -139,14 +148,19 @@ impl Rejected {
         match self {
             Self::Limit(rejected) => rejected.retry_after.is_some(),
             Self::Deadline { .. } => false,
-            Self::NoEndpoint => true,
+            Self::Call(rejected) => {
+                !matches!(rejected.reason, call::Reason::Deadline) && rejected.last.is_none()
+            }
+            Self::Breaker(_) | Self::Bulkhead(_) => true,
         }
     }
 
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limit(rejected) => rejected.retry_after,
-            Self::Deadline { .. } | Self::NoEndpoint => None,
+            Self::Breaker(rejected) => rejected.retry_after,
+            Self::Call(rejected) => rejected.retry_after,
+            Self::Deadline { .. } | Self::Bulkhead(_) => None,
         }
     }
 
@@ -154,7 +168,9 @@ impl Rejected {
         match self {
             Self::Limit(rejected) => rejected.reason.code(),
             Self::Deadline { .. } => "deadline_too_short",
-            Self::NoEndpoint => "no_endpoint",
+            Self::Breaker(rejected) => rejected.code(),
+            Self::Bulkhead(rejected) => rejected.reason.code(),
+            Self::Call(rejected) => rejected.reason.code(),
         }
     }
 }

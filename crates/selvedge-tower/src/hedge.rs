@@ -1,8 +1,10 @@
 //! Sends the same request again when the first attempt is unusually slow, and
 //! takes whichever answer is good first.
 //!
-//! The loser is dropped, which cancels it. Nothing is sent twice that may not
-//! be: the [`Classify`] says which requests are safe and how to copy them.
+//! The loser is dropped, which cancels it. Both attempts go to the same inner
+//! service, so place it above something that spreads them; a
+//! [`Policy`](crate::Policy) over several endpoints sends the second one elsewhere.
+//! The [`Classify`] says which requests may be sent twice and how to copy them.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {

@@ -10,6 +10,8 @@
 //! patterns need to know of requests and responses, [`classify`] tells them.
 
 pub mod balance;
+pub mod breaker;
+pub mod bulkhead;
 pub mod classify;
 pub mod clock;
 pub mod deadline;
@@ -19,11 +21,15 @@ mod gate;
 pub mod hedge;
 pub mod limit;
 mod oneshot;
+pub mod policy;
 mod random;
+pub mod retry;
 #[cfg(test)]
 mod testing;
 pub mod timeout;
 mod timer;
+mod wakers;
 
 pub use error::{BoxError, Error, Origin, Rejected};
 pub use gate::Gated;
+pub use policy::Policy;

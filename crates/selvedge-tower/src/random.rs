@@ -5,8 +5,13 @@ use std::hash::{BuildHasher, RandomState};
 
 use selvedge_patterns::random::{Rng, SplitMix64};
 
+/// A number that nobody can foresee.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
 thread_local! {
-    static SOURCE: RefCell<SplitMix64> = RefCell::new(SplitMix64::new(RandomState::new().hash_one(0u8)));
+    static SOURCE: RefCell<SplitMix64> = RefCell::new(SplitMix64::new(seed()));
 }
 
 /// This thread's source.
