@@ -277,7 +277,7 @@ fn rule_2_an_open_breaker_is_never_slept_on() {
             assert_eq!(retry_after, Some(Duration::from_secs(5)));
             assert_eq!(last, None);
         }
-        other => panic!("{other:?}"),
+        end @ End::Answered { .. } => panic!("{end:?}"),
     }
     rig.finish(call);
 
