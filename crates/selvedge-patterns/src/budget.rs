@@ -201,10 +201,9 @@ impl Budget {
         if let Err(extra) = taken {
             return Err(Rejected::InFlight { extra, extra_max });
         }
-        // Take first, look second: of two that race for the last one, the
-        // second sees the first's and gives its own back.
-        self.add(now, -ONE);
-        let balance = self.balance(now);
+        // Take first, look second, at what this taking alone has left: of two
+        // that race for the last one, one sees nothing left and gives its own back.
+        let balance = self.take_one(now);
         if balance < 0 {
             self.add(now, ONE);
             self.extra.fetch_sub(1, Ordering::Relaxed);
@@ -250,6 +249,15 @@ impl Budget {
     fn add(&self, now: Instant, millionths: i64) {
         let epoch = self.slicing.epoch(now);
         self.slices[self.slicing.index(epoch)].add(epoch, millionths);
+    }
+
+    /// Takes one and says what that leaves.
+    fn take_one(&self, now: Instant) -> i64 {
+        let epoch = self.slicing.epoch(now);
+        let here = self.slicing.index(epoch);
+        let left = self.slices[here].add(epoch, -ONE);
+        let elsewhere = self.slices.iter().enumerate().filter(|(index, _)| *index != here);
+        self.floor + left + elsewhere.filter_map(|(_, slice)| slice.get(epoch)).sum::<i64>()
     }
 
     fn balance(&self, now: Instant) -> i64 {

@@ -21,6 +21,8 @@ pub mod hedge;
 pub mod idempotency;
 pub mod lease;
 pub mod limit;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub mod outcome;
 pub mod outlier;
 pub mod policy;

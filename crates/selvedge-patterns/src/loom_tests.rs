@@ -8,7 +8,7 @@ use crate::limit::gcra::Tat;
 use crate::limit::{Config, Pace, Rate};
 use crate::outcome::{Failure, Outcome, Safety};
 use crate::time::{Duration, Instant};
-use crate::{balance, hedge, outlier, quantile};
+use crate::{balance, breaker, budget, bulkhead, hedge, outlier, quantile};
 
 /// Runs `work` in two threads at once on the same `shared`.
 fn both<S, T>(shared: S, work: fn(&S, usize) -> T) -> (S, T, T)
@@ -108,5 +108,97 @@ fn one_rotation_however_many_readers() {
         let (_, mine, theirs) =
             both(shared, |shared, _| shared.get(Instant::from_millis(1_000)).is_some());
         assert!(mine && theirs, "neither reads an empty half");
+    });
+}
+
+#[test]
+fn the_last_extra_attempt_goes_to_one() {
+    loom::model(|| {
+        let config = budget::Config { ratio: 1.0, per_second: 0, ..Default::default() };
+        let budget = budget::Budget::new(config);
+        budget.success(Instant::ZERO);
+        let (budget, mine, theirs) = both(budget, |budget, _| {
+            let extra = budget.admit(Instant::ZERO, 0);
+            extra.map(|extra| budget.settle(extra)).is_ok()
+        });
+        assert!(mine ^ theirs, "neither both nor none");
+        let view = budget.view(Instant::ZERO);
+        assert_eq!((view.balance_millionths, view.extra_in_flight), (0, 0));
+    });
+}
+
+/// Two failures reach the minimum together: it opens once, and a success of
+/// before changes nothing.
+#[test]
+fn a_breaker_opens_once() {
+    loom::model(|| {
+        let config = breaker::Config { min_calls: 2, ..Default::default() };
+        let breaker = breaker::Shared::new(Instant::ZERO, config, 1);
+        let (breaker, mine, theirs) = both(breaker, |breaker, _| {
+            let (permit, _) = breaker.admit(Instant::ZERO);
+            let permit = permit.expect("closed until two have failed");
+            breaker.settle(Instant::ZERO, permit, Outcome::Failure(Failure::Server))
+        });
+        assert!(mine.is_some() ^ theirs.is_some());
+        assert_eq!(breaker.view(Instant::ZERO).state, breaker::State::Open);
+        assert!(!breaker.ready(Instant::ZERO));
+    });
+}
+
+#[test]
+fn one_probe_is_admitted_once() {
+    loom::model(|| {
+        let config = breaker::Config { min_calls: 1, probes: 1, ..Default::default() };
+        let breaker = breaker::Shared::new(Instant::ZERO, config, 1);
+        let permit = breaker.admit(Instant::ZERO).0.expect("closed");
+        breaker.settle(Instant::ZERO, permit, Outcome::Failure(Failure::Server));
+        let (_, mine, theirs) =
+            both(breaker, |breaker, _| breaker.admit(Instant::from_millis(60_000)).0.is_ok());
+        assert!(mine ^ theirs);
+    });
+}
+
+/// A release never overlooks who joins the queue at that moment.
+#[test]
+fn whoever_queues_is_granted_what_is_released() {
+    loom::model(|| {
+        let config = bulkhead::Config { max_in_flight: 1, queue: 1, ..Default::default() };
+        let (bulkhead, mine, theirs) =
+            both(bulkhead::Bulkhead::new(config, None), |bulkhead, _| {
+                match bulkhead.admit(Instant::ZERO, Instant::MAX) {
+                    bulkhead::Decision::Admitted(permit) => {
+                        bulkhead.release(Instant::ZERO, permit);
+                        None
+                    }
+                    bulkhead::Decision::Queued { ticket, .. } => Some(ticket),
+                    bulkhead::Decision::Rejected(rejected) => panic!("{rejected:?}"),
+                }
+            });
+        if let Some(ticket) = mine.or(theirs) {
+            assert_eq!(bulkhead.granted(), Some(ticket));
+            match bulkhead.claim(Instant::ZERO, ticket) {
+                bulkhead::Claim::Admitted(permit) => bulkhead.release(Instant::ZERO, permit),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((bulkhead.view().in_flight, bulkhead.view().queued), (0, 0));
+    });
+}
+
+/// Two partitions never lend out more than the pool has, and give it all back.
+#[test]
+fn a_pool_lends_only_what_it_has() {
+    loom::model(|| {
+        let config = bulkhead::Config { max_in_flight: 2, min_in_flight: 0, ..Default::default() };
+        let pool = bulkhead::Pool::new(1, &[config, config]).expect("it fits");
+        let partitions =
+            [(); 2].map(|()| bulkhead::Bulkhead::new(config, Some(std::sync::Arc::clone(&pool))));
+        let (partitions, mine, theirs) =
+            both(partitions, |partitions, index| partitions[index].try_admit());
+        assert!(mine.is_some() ^ theirs.is_some());
+        for (partition, permit) in partitions.iter().zip([mine, theirs]) {
+            permit.into_iter().for_each(|permit| partition.release(Instant::ZERO, permit));
+        }
+        assert_eq!(pool.spare(), 1);
     });
 }

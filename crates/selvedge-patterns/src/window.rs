@@ -58,13 +58,21 @@ impl Cell {
         Self(AtomicU64::new(0))
     }
 
-    pub(crate) fn add(&self, epoch: u64, value: i64) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+    /// Adds to the slice `epoch` and says what it holds now, as seen by nobody
+    /// but this one addition.
+    pub(crate) fn add(&self, epoch: u64, value: i64) -> i64 {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
             // One slice ahead belongs to a thread that read the clock later.
             let current = matches!(age(word, epoch), -1..=0);
             let (number, sum) = if current { unpack(word) } else { (epoch, 0) };
-            Some(pack(number, sum.saturating_add(value).clamp(-VALUE_MAX, VALUE_MAX)))
-        });
+            let sum = sum.saturating_add(value).clamp(-VALUE_MAX, VALUE_MAX);
+            let next = pack(number, sum);
+            match self.0.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return sum,
+                Err(seen) => word = seen,
+            }
+        }
     }
 
     /// The sum, if its slice still counts at `epoch`.
