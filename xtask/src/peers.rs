@@ -27,6 +27,12 @@ pub(crate) struct Peer {
     /// Python packages; when there are any, the path is the interpreter of a
     /// virtual environment that has them.
     pip: &'static [&'static str],
+    /// A command of those packages: then it is the path, and they lie in a
+    /// folder of their own, because old interpreters make no environments.
+    command: Option<&'static str>,
+    /// Found on few machines, and no package brings it: where it is missing,
+    /// even a strict run only names its suite.
+    pub(crate) rare: bool,
 }
 
 /// Every peer there is.
@@ -39,6 +45,8 @@ pub(crate) const ALL: &[Peer] = &[
         folders: &["/usr/sbin"],
         apt: &["nginx-light"],
         pip: &[],
+        command: None,
+        rare: false,
     },
     Peer {
         name: "PostgreSQL",
@@ -48,6 +56,8 @@ pub(crate) const ALL: &[Peer] = &[
         folders: &["/usr/lib/postgresql/*/bin"],
         apt: &["postgresql"],
         pip: &[],
+        command: None,
+        rare: false,
     },
     Peer {
         name: "Python gRPC",
@@ -56,7 +66,20 @@ pub(crate) const ALL: &[Peer] = &[
         program: "python3",
         folders: &["/usr/bin"],
         apt: &["python3-venv"],
-        pip: &["grpcio"],
+        pip: &["grpcio", "grpcio-health-checking"],
+        command: None,
+        rare: false,
+    },
+    Peer {
+        name: "Autobahn (needs Python 2.7)",
+        suite: "autobahn",
+        variable: "SELVEDGE_AUTOBAHN",
+        program: "python2.7",
+        folders: &["~/.pyenv/versions/*/bin"],
+        apt: &[],
+        pip: &["autobahntestsuite==25.10.1"],
+        command: Some("wstest"),
+        rare: true,
     },
 ];
 
@@ -88,10 +111,10 @@ pub(crate) fn prepare(root: &Path, peer: &Peer) -> Result<Found, String> {
             })?
         }
     };
-    if peer.pip.is_empty() {
-        Ok(Found { path: program })
-    } else {
-        environment(root, peer, &program)
+    match peer.command {
+        Some(command) => packages(root, peer, &program, command),
+        None if peer.pip.is_empty() => Ok(Found { path: program }),
+        None => environment(root, peer, &program),
     }
 }
 
@@ -100,11 +123,18 @@ fn find(peer: &Peer) -> Option<PathBuf> {
     std::env::split_paths(&on_path)
         .chain(peer.folders.iter().flat_map(|folder| expand(folder)))
         .map(|folder| folder.join(peer.program))
-        .find(|path| path.is_file())
+        // Version managers leave scripts on `PATH` for versions that are switched off.
+        .find(|path| path.is_file() && (peer.command.is_none() || runs(path)))
+}
+
+fn runs(program: &Path) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 /// `/a/*/b` as every such folder, the last in name order (the newest version) first.
 fn expand(folder: &str) -> Vec<PathBuf> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let folder = &folder.replace('~', &home);
     let Some((before, after)) = folder.split_once("/*/") else { return vec![folder.into()] };
     let mut found: Vec<PathBuf> = std::fs::read_dir(before)
         .map(|entries| entries.flatten().map(|entry| entry.path().join(after)).collect())
@@ -119,6 +149,9 @@ fn install(peer: &Peer) -> Result<(), String> {
         .arg("-u")
         .output()
         .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    if peer.apt.is_empty() {
+        return Err(format!("there is no `{}` here, and no package to install", peer.program));
+    }
     if !root || !Path::new("/usr/bin/apt-get").exists() {
         return Err(format!(
             "not installed, and installing `{}` needs root and apt",
@@ -176,4 +209,26 @@ fn environment(root: &Path, peer: &Peer, python: &Path) -> Result<Found, String>
     }
     std::fs::write(&marker, &wanted).map_err(|error| error.to_string())?;
     Ok(Found { path: interpreter })
+}
+
+fn packages(root: &Path, peer: &Peer, python: &Path, command: &str) -> Result<Found, String> {
+    let folder = root.join("target/peers").join(peer.suite);
+    let path = folder.join("bin").join(command);
+    let marker = folder.join("installed");
+    let wanted = peer.pip.join(" ");
+    if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
+        return Ok(Found { path });
+    }
+    let output = Command::new(python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--user"])
+        .args(peer.pip)
+        // Whoever runs the command sets the same.
+        .env("PYTHONUSERBASE", &folder)
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() || !path.is_file() {
+        return Err(format!("`pip install {wanted}` failed"));
+    }
+    std::fs::write(&marker, &wanted).map_err(|error| error.to_string())?;
+    Ok(Found { path })
 }
