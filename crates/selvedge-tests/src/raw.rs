@@ -99,7 +99,10 @@ fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
 ///
 /// Why there was no whole answer.
 pub fn get(port: u16, target: &str) -> Result<Answer, Broken> {
-    exchange(port, &format!("GET {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"))
+    exchange(
+        port,
+        &format!("GET {target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"),
+    )
 }
 
 /// One `GET` with further header lines (each ending in CRLF).
@@ -110,7 +113,7 @@ pub fn get(port: u16, target: &str) -> Result<Answer, Broken> {
 pub fn get_with(port: u16, target: &str, lines: &str) -> Result<Answer, Broken> {
     exchange(
         port,
-        &format!("GET {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{lines}\r\n"),
+        &format!("GET {target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n{lines}\r\n"),
     )
 }
 
@@ -123,7 +126,7 @@ pub fn post_with(port: u16, target: &str, lines: &str, body: &str) -> Result<Ans
     exchange(
         port,
         &format!(
-            "POST {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: \
+            "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: \
              {}\r\n{lines}\r\n{body}",
             body.len()
         ),

@@ -35,21 +35,31 @@ pub struct Selvedge {
 /// The ports a configuration of [`Selvedge::run`] speaks on.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
-    edge: u16,
-    operator: u16,
-    ambassador: u16,
+    /// Of the listener `edge`.
+    pub edge: u16,
+    /// Of the operator surface.
+    pub operator: u16,
+    /// Of the ambassador.
+    pub ambassador: u16,
 }
 
 impl Ports {
-    fn free() -> Self {
+    /// Three free ones.
+    pub fn free() -> Self {
         Self { edge: ports::free(), operator: ports::free(), ambassador: ports::free() }
     }
 
-    /// What every configuration begins with, then `rest`.
+    /// What every configuration begins with, then `rest`. Unless `rest` has
+    /// `defaults:` of its own, no pattern is on that it does not name.
     pub fn file(self, rest: &str) -> String {
+        let defaults = if rest.contains("defaults:") {
+            ""
+        } else {
+            "defaults: { retry: off, breaker: off, outlier: off }\n"
+        };
         format!(
             "version: 1\nlisteners:\n  edge: {{ bind: \"127.0.0.1:{}\" }}\noperator: {{ bind: \
-             \"127.0.0.1:{}\" }}\nambassador: {{ bind: \"127.0.0.1:{}\" }}\n{rest}",
+             \"127.0.0.1:{}\" }}\nambassador: {{ bind: \"127.0.0.1:{}\" }}\n{defaults}{rest}",
             self.edge, self.operator, self.ambassador
         )
     }
@@ -66,6 +76,16 @@ impl Selvedge {
     pub fn run(rest: &str) -> Self {
         let ports = Ports::free();
         Self::run_file(&ports.file(rest), ports, &[])
+    }
+
+    /// Runs `rest` as [`Selvedge::run`] does, with these variables set.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn run_with(rest: &str, variables: &[(&str, &str)]) -> Self {
+        let ports = Ports::free();
+        Self::run_file(&ports.file(rest), ports, variables)
     }
 
     /// One service `up` with these endpoints and this policy (YAML lines, each
@@ -111,14 +131,16 @@ impl Selvedge {
         variables: &[(&str, &str)],
     ) -> Self {
         let log = File::create(folder.path().join("log")).expect("the folder can be written");
-        let errors = log.try_clone().expect("a file handle can be copied");
+        let access = File::create(folder.path().join("access")).expect("the folder can be written");
         let child = Command::new(binary::path())
             .arg("run")
             .arg(&file)
+            // Should this process be killed, the pipe ends and so does the child.
+            .arg("--until-stdin-ends")
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
+            .stdin(Stdio::piped())
+            .stdout(access)
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
         let mut selvedge = Self {
@@ -216,7 +238,20 @@ impl Selvedge {
         Metrics::scrape(self.operator)
     }
 
-    /// Everything it has written so far, to either output.
+    /// The access log so far, a JSON object for each call.
+    ///
+    /// # Panics
+    ///
+    /// When a line is none.
+    pub fn access_log(&self) -> Vec<Value> {
+        std::fs::read_to_string(self.folder.path().join("access"))
+            .unwrap_or_default()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+            .collect()
+    }
+
+    /// Everything it has logged so far, the access log apart.
     pub fn log(&self) -> String {
         std::fs::read(self.folder.path().join("log"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -226,6 +261,13 @@ impl Selvedge {
     /// The log's lines that are JSON objects.
     pub fn log_lines(&self) -> Vec<Value> {
         self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The generation of the configuration that runs, and why the last change was refused.
+    pub fn generation(&self) -> (u64, Option<String>) {
+        let status = self.api("/api/v1/config/status");
+        let error = status["last_error"].as_str().map(str::to_owned);
+        (status["generation"].as_u64().unwrap_or_default(), error)
     }
 
     /// The folder that the file and the log are in.
