@@ -1,0 +1,385 @@
+//! From a path to a configuration: files, `include:`, `${…}`, `defaults:`.
+//!
+//! All or nothing: the answer is a configuration without errors, or every
+//! error there is.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use selvedge_proxy::config as proxy;
+
+use crate::{
+    convert,
+    diagnostic::{Code, Diagnostic, Report},
+    expand::{Env, expand},
+    lint,
+    read::{Field as _, Reader},
+    schema,
+    source::{Sources, Span},
+    tree::{self, BYTES_MAX, Entry, Kind, Node},
+};
+
+/// Most files that make one configuration.
+const FILES_MAX: usize = 256;
+
+/// A configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the data plane is to do.
+    pub proxy: proxy::Config,
+    /// Where the operator API listens, if anywhere.
+    pub operator: Option<Operator>,
+    /// Every file and folder it was made of, those of `${file:…}` included: what to watch.
+    pub files: Vec<PathBuf>,
+    /// What the linter has to say; no errors.
+    pub report: Report,
+    /// The file as it was read, with the place of everything.
+    pub file: schema::File,
+}
+
+/// Where and how the operator API listens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The address. Default `127.0.0.1:9900`.
+    pub bind: SocketAddr,
+    /// What clients authenticate with. Default: nothing.
+    pub token: Option<String>,
+    /// Names under which it may be called besides the address itself.
+    pub hosts: Vec<String>,
+}
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator")
+            .field("bind", &self.bind)
+            .field("token", &self.token.as_ref().map(|_| crate::show::SECRET))
+            .field("hosts", &self.hosts)
+            .finish()
+    }
+}
+
+impl Loaded {
+    /// Everything that holds, defaults included, as YAML that reads back as
+    /// the same configuration. Secrets are shown as `***`.
+    #[must_use]
+    pub fn effective(&self) -> String {
+        self.file.show().yaml()
+    }
+
+    /// The same as [`Loaded::effective`], for programs.
+    #[must_use]
+    pub fn effective_json(&self) -> serde_json::Value {
+        self.file.show().json()
+    }
+}
+
+/// Reads the configuration at `path`, a file or a folder of them, in this
+/// process's environment.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, lint included, with the texts it was read from.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    load_with(path, &Env::Process)
+}
+
+/// [`load`] in a given environment.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with(path: &Path, env: &Env) -> Result<Loaded, Report> {
+    let mut gather = Gather::new(env);
+    gather.path(path, None);
+    gather.finish()
+}
+
+/// [`load_with`] for a text instead of a file; relative paths begin at the current folder.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_text(name: &str, text: &str, env: &Env) -> Result<Loaded, Report> {
+    let mut gather = Gather::new(env);
+    gather.text(name.to_owned(), text.to_owned(), Path::new(""));
+    gather.finish()
+}
+
+/// Everything there is to say about the configuration at `path`, errors and warnings.
+#[must_use]
+pub fn check(path: &Path) -> Report {
+    load(path).map_or_else(|report| report, |loaded| loaded.report)
+}
+
+struct Gather<'a> {
+    env: &'a Env,
+    sources: Sources,
+    files: Vec<PathBuf>,
+    seen: HashSet<PathBuf>,
+    problems: Vec<Diagnostic>,
+    root: Option<Node>,
+    /// Whether some file could not be parsed, so that looking further would mislead.
+    incomplete: bool,
+}
+
+impl<'a> Gather<'a> {
+    fn new(env: &'a Env) -> Self {
+        Self {
+            env,
+            sources: Sources::default(),
+            files: Vec::new(),
+            seen: HashSet::new(),
+            problems: Vec::new(),
+            root: None,
+            incomplete: false,
+        }
+    }
+
+    /// Reads a file or every file of a folder.
+    fn path(&mut self, path: &Path, asked: Option<Span>) {
+        self.files.push(path.to_path_buf());
+        if !path.is_dir() {
+            self.file(path, asked);
+            return;
+        }
+        match files_in(path) {
+            Ok(files) if files.is_empty() => {
+                let help = "a folder is read as all its `*.yaml` and `*.yml` files";
+                self.unreadable(path, "has no configuration in it", asked, help);
+            }
+            Ok(files) => {
+                for file in files {
+                    self.files.push(file.clone());
+                    self.file(&file, asked);
+                }
+            }
+            Err(error) => self.unreadable(
+                path,
+                &format!("cannot be read: {error}"),
+                asked,
+                "may it be read by this user?",
+            ),
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, why: &str, asked: Option<Span>, help: &str) {
+        self.incomplete = true;
+        let diagnostic =
+            Diagnostic::error(Code::UNREADABLE, format!("`{}` {why}", path.display())).help(help);
+        self.problems.push(match asked {
+            Some(span) => diagnostic.at(span, "included here"),
+            None => diagnostic,
+        });
+    }
+
+    fn file(&mut self, path: &Path, asked: Option<Span>) {
+        // The same file by two names is still the same file.
+        let identity = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        if !self.seen.insert(identity) {
+            let message = format!("`{}` is part of this configuration already", path.display());
+            let diagnostic = Diagnostic::error(Code::CONFLICT, message).help("include it once");
+            self.problems.push(match asked {
+                Some(span) => diagnostic.at(span, "again here"),
+                None => diagnostic,
+            });
+            return;
+        }
+        if self.seen.len() > FILES_MAX {
+            self.unreadable(
+                path,
+                &format!("is one file too many: at most {FILES_MAX} are read"),
+                asked,
+                "put more into each",
+            );
+            return;
+        }
+        match read_text(path) {
+            Ok(text) => {
+                let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+                self.text(path.display().to_string(), text, &folder);
+            }
+            Err((why, help)) => self.unreadable(path, &why, asked, help),
+        }
+    }
+
+    fn text(&mut self, name: String, text: String, folder: &Path) {
+        let file = self.sources.add(name, text);
+        let Some(mut root) = tree::parse(&self.sources, file, &mut self.problems) else {
+            self.incomplete = true;
+            return;
+        };
+        expand(&mut root, self.env, folder, &mut self.files, &mut self.problems);
+        let included = includes(&root);
+        self.root = Some(match self.root.take() {
+            None => root,
+            Some(first) => merge_roots(first, root, &mut self.problems),
+        });
+        for (path, span) in included {
+            self.path(&folder.join(path), Some(span));
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded, Report> {
+        let Some(mut root) = self.root.take().filter(|_| !self.incomplete) else {
+            return Err(Report::new(self.problems, self.sources));
+        };
+        lay_over_defaults(&mut root);
+        let mut reader = Reader::new(Span::new(root.span.file(), 0, 0));
+        let file = schema::File::read(&root, &mut reader);
+        self.problems.append(&mut reader.problems);
+        let Some(mut file) = file else {
+            return Err(Report::new(self.problems, self.sources));
+        };
+        file.complete();
+        let proxy = convert::convert(&file, &root, &mut self.problems);
+        lint::lint(&file, &mut self.problems);
+        let operator = file.operator.as_ref().map(|operator| Operator {
+            bind: *operator.bind,
+            token: operator.token.as_ref().map(|token| token.expose().to_owned()),
+            hosts: operator.hosts.iter().map(|host| host.as_str().to_owned()).collect(),
+        });
+        let report = Report::new(self.problems, self.sources);
+        if report.has_errors() {
+            return Err(report);
+        }
+        let mut files = self.files;
+        files.sort();
+        files.dedup();
+        Ok(Loaded { proxy, operator, files, report, file })
+    }
+}
+
+/// The configuration files of a folder by name; hidden ones, such as the
+/// links inside a mounted Kubernetes ConfigMap, are not looked at.
+fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        let yaml = path.extension().is_some_and(|it| it == "yaml" || it == "yml");
+        if yaml && !hidden && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_text(path: &Path) -> Result<String, (String, &'static str)> {
+    let unreadable = |error: io::Error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "is the name right? A relative path begins at the current folder; one under `include:` at its own file's"
+            }
+            _ => "may it be read by this user?",
+        };
+        (format!("cannot be read: {error}"), help)
+    };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if metadata.len() > BYTES_MAX as u64 {
+        return Err((
+            format!("has {} bytes; at most {BYTES_MAX} are read", metadata.len()),
+            "split it and name the parts under `include:`",
+        ));
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        (format!("is not UTF-8 (line {line})"), "save it as UTF-8")
+    })
+}
+
+/// The paths under `include:` that are texts; whatever else stands there the schema complains about.
+fn includes(root: &Node) -> Vec<(PathBuf, Span)> {
+    let text = |node: &Node| match &node.kind {
+        Kind::Scalar(scalar) => Some((PathBuf::from(&scalar.text), node.span)),
+        _ => None,
+    };
+    match root.get("include").map(|entry| &entry.value) {
+        Some(Node { kind: Kind::Sequence(items), .. }) => items.iter().filter_map(text).collect(),
+        Some(node) => text(node).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Puts the keys of a further file beside those of the files before it: names
+/// under `listeners` and `services` are collected, routes are appended, and
+/// anything else may be said once.
+fn merge_roots(mut first: Node, second: Node, problems: &mut Vec<Diagnostic>) -> Node {
+    let Kind::Mapping(second) = second.kind else {
+        problems.push(
+            Diagnostic::error(Code::WRONG_VALUE, "expected the configuration (a mapping)")
+                .at(second.span, ""),
+        );
+        return first;
+    };
+    let Kind::Mapping(entries) = &mut first.kind else { return first };
+    for entry in second {
+        let Some(own) = entries.iter_mut().find(|own| own.key == entry.key) else {
+            entries.push(entry);
+            continue;
+        };
+        match (&mut own.value.kind, entry.value.kind) {
+            _ if entry.key == "include" => {}
+            (Kind::Mapping(all), Kind::Mapping(more))
+                if matches!(entry.key.as_str(), "services" | "listeners") =>
+            {
+                for named in more {
+                    add_name(all, named, &entry.key, problems);
+                }
+            }
+            (Kind::Sequence(all), Kind::Sequence(more)) if entry.key == "routes" => {
+                all.extend(more)
+            }
+            (Kind::Scalar(one), Kind::Scalar(other))
+                if entry.key == "version" && one.text == other.text => {}
+            _ => problems.push(
+                Diagnostic::error(
+                    Code::DUPLICATE_KEY,
+                    format!("`{}` is said in two files", entry.key),
+                )
+                .at(entry.key_span, "again here")
+                .and(own.key_span, "first here")
+                .help("keep one; `services`, `listeners` and `routes` may be spread over files"),
+            ),
+        }
+    }
+    first
+}
+
+fn add_name(all: &mut Vec<Entry>, named: Entry, under: &str, problems: &mut Vec<Diagnostic>) {
+    match all.iter().find(|own| own.key == named.key) {
+        None => all.push(named),
+        Some(own) => problems.push(
+            Diagnostic::error(
+                Code::DUPLICATE_KEY,
+                format!("`{}` is there twice under `{under}`", named.key),
+            )
+            .at(named.key_span, "again here")
+            .and(own.key_span, "first here")
+            .help("rename one of them"),
+        ),
+    }
+}
+
+/// Lays each service over `defaults:`.
+fn lay_over_defaults(root: &mut Node) {
+    let Some(Entry { value: defaults @ Node { kind: Kind::Mapping(_), .. }, .. }) =
+        root.get("defaults")
+    else {
+        return;
+    };
+    let defaults = defaults.clone();
+    let Kind::Mapping(entries) = &mut root.kind else { return };
+    let services = entries.iter_mut().find(|entry| entry.key == "services");
+    if let Some(Entry { value: Node { kind: Kind::Mapping(services), .. }, .. }) = services {
+        for service in services {
+            service.value = schema::Service::merge(&defaults, &service.value);
+        }
+    }
+}
