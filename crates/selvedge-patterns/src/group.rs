@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{config::ConfigError, random::Rng, wall::Wall};
+use crate::{backoff, config::ConfigError, random::Rng, wall::Wall};
 
 #[cfg(test)]
 mod tests;
@@ -88,9 +88,9 @@ impl Config {
     /// The wait before delivery number `attempt + 1`: full jitter under a bound
     /// that doubles from `retry_base` to `retry_cap`.
     fn backoff(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
-        let factor = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-        let bound = self.retry_base.saturating_mul(factor).min(self.retry_cap);
-        Duration::from_micros(rng.below(u64::try_from(bound.as_micros()).unwrap_or(u64::MAX)))
+        let (base, cap) = (self.retry_base, self.retry_cap);
+        let bound = backoff::Config { base, cap, ..backoff::Config::default() };
+        bound.nominal(attempt.saturating_sub(1)).mul_f64(rng.unit())
     }
 }
 
