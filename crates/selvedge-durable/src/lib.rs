@@ -16,5 +16,7 @@ mod sqlite;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
 pub use error::Error;
-pub use operation::{Answer, Engine, Operation, Request, group, topic};
+pub use operation::{
+    Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
+};
 pub use sqlite::{Sqlite, compact, verify};

@@ -4,6 +4,10 @@
 //! wire, drawn at random by a test and recorded in a history.
 
 pub mod group;
+pub mod lease;
+pub mod schedule;
+pub mod state;
+pub mod stream;
 pub mod topic;
 
 use std::future::Future;
@@ -104,6 +108,18 @@ operations! {
         Seek(group::Seek) -> (),
         Redrive(group::Redrive) -> u64,
         Discard(group::Discard) -> u64,
+        Append(stream::Append) -> stream::Appended,
+        TruncateStream(stream::TruncateStream) -> (),
+        DeleteStream(stream::DeleteStream) -> (),
+        PutSnapshot(stream::PutSnapshot) -> (),
+        PutState(state::PutState) -> u64,
+        DeleteState(state::DeleteState) -> (),
+        Acquire(lease::Acquire) -> lease::Grant,
+        Renew(lease::Renew) -> selvedge_patterns::wall::Wall,
+        Release(lease::Release) -> (),
+        CheckFence(lease::CheckFence) -> (),
+        PutSchedule(schedule::PutSchedule) -> schedule::Schedule,
+        DeleteSchedule(schedule::DeleteSchedule) -> (),
     }
     read {
         GetTopic(topic::GetTopic) -> topic::Topic,
@@ -112,5 +128,12 @@ operations! {
         GetGroup(group::GetGroup) -> group::Status,
         ListGroups(group::ListGroups) -> Vec<group::Status>,
         ListDeadLetters(group::ListDeadLetters) -> Vec<group::DeadLetter>,
+        ReadStream(stream::ReadStream) -> stream::Page,
+        ReadEvents(stream::ReadEvents) -> Vec<stream::Event>,
+        GetSnapshot(stream::GetSnapshot) -> Option<stream::Snapshot>,
+        GetState(state::GetState) -> state::Value,
+        ListState(state::ListState) -> Vec<(String, u64)>,
+        GetLease(lease::GetLease) -> Vec<lease::Holder>,
+        ListSchedules(schedule::ListSchedules) -> Vec<schedule::Schedule>,
     }
 }

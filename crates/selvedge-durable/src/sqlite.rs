@@ -7,8 +7,12 @@
 
 mod checkpoint;
 mod groups;
+mod leases;
 mod record;
+mod schedules;
 mod schema;
+mod state;
+mod streams;
 mod topics;
 mod upkeep;
 mod waiting;
@@ -28,6 +32,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
+use selvedge_patterns::wall::Wall;
 use tokio::sync::oneshot;
 
 use crate::{Answer, Config, Engine, Error, Operation, Request};
@@ -60,6 +65,7 @@ struct ReadJob {
 /// A connection that only looks, with the moment of looking.
 pub(crate) struct Reader<'a> {
     conn: &'a Connection,
+    now: Wall,
     config: &'a Config,
 }
 
@@ -98,7 +104,7 @@ impl Sqlite {
         let mut threads = Vec::new();
         let (checkpoints, checkpointer) = checkpoint::start(&config)?;
         let writer =
-            writer::Writer::new(conn, config.clone(), job_queue, queued.clone(), checkpoints);
+            writer::Writer::new(conn, config.clone(), job_queue, queued.clone(), checkpoints)?;
         threads.push(spawn("selvedge-writer", move || writer.run())?);
         threads.push(checkpointer);
         let read_queue = Arc::new(Mutex::new(read_queue));
@@ -196,7 +202,7 @@ impl Drop for Shared {
 fn serve_reads(conn: &Connection, queue: &Mutex<mpsc::Receiver<ReadJob>>, config: &Config) {
     loop {
         let Ok(job) = queue.lock().recv() else { return };
-        let reader = Reader { conn, config };
+        let reader = Reader { conn, now: config.clock.now(), config };
         let answers = consistent(conn, || {
             job.operations.into_iter().map(|operation| operation.look(&reader)).collect()
         });

@@ -210,7 +210,11 @@ impl Tx {
         self.topics.0.get_mut(name).ok_or_else(|| Error::missing("topic", name))
     }
 
-    fn check_message(&self, settings: &Settings, message: &NewMessage) -> Result<(), Error> {
+    pub(super) fn check_message(
+        &self,
+        settings: &Settings,
+        message: &NewMessage,
+    ) -> Result<(), Error> {
         let limit = |what, size, max| {
             if size > max { Err(Error::TooLarge { what, size, max }) } else { Ok(()) }
         };
@@ -243,7 +247,11 @@ impl Tx {
         }
     }
 
-    fn publish_one(&mut self, topic: &str, message: &NewMessage) -> Result<Published, Error> {
+    pub(super) fn publish_one(
+        &mut self,
+        topic: &str,
+        message: &NewMessage,
+    ) -> Result<Published, Error> {
         let settings = self.topic(topic)?.settings.clone();
         let id = self.topic(topic)?.id;
         self.check_message(&settings, message)?;
@@ -396,9 +404,9 @@ impl Tx {
 
     /// Takes delayed messages that are due into their logs, oldest first.
     pub(super) fn deliver_delayed(&mut self) -> Result<(), Error> {
-        let due: Vec<(i64, i64, Option<String>, Message)> = {
+        let due: Vec<(i64, Option<String>, Result<Message, Error>)> = {
             let sql = format!(
-                "SELECT d.number, d.topic, t.name, d.due, {}
+                "SELECT d.number, t.name, d.due, {}
                  FROM delayed d JOIN topics t ON t.id = d.topic
                  WHERE d.due <= ?1 ORDER BY d.due, d.number LIMIT {DELAYED_ROWS}",
                 "d.sum, d.priority, d.key, d.headers, d.payload"
@@ -407,11 +415,22 @@ impl Tx {
             let mut rows = select.query([wall(self.now)])?;
             let mut due = Vec::new();
             while let Some(row) = rows.next()? {
-                due.push((row.get(0)?, row.get(1)?, row.get(2)?, record::message(row, 0, 3)?));
+                due.push((row.get(0)?, row.get(1)?, record::message(row, 0, 2)));
             }
             due
         };
-        for (number, _, topic, message) in due {
+        for (number, topic, message) in due {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => {
+                    // One damaged message must not hold up all others.
+                    tracing::error!(number, %error, "a delayed message is put off");
+                    self.conn
+                        .prepare_cached("UPDATE delayed SET due = ?2 WHERE number = ?1")?
+                        .execute([number, wall(self.now + Duration::from_secs(3600))])?;
+                    continue;
+                }
+            };
             if let Some(topic) = topic {
                 let priority = self.topic(&topic)?.settings.priorities.then_some(message.priority);
                 let Message { key, headers, payload, .. } = message;
@@ -430,7 +449,8 @@ impl Tx {
             .conn
             .prepare_cached("SELECT min(due) FROM delayed")?
             .query_row([], |row| row.get(0))?;
-        Ok(due.map(|micros| Wall::from_micros(micros as u64)))
+        let due = due.map(|micros| Wall::from_micros(micros as u64));
+        Ok(due.into_iter().chain(self.schedule_due()?).min())
     }
 
     /// Removes a bounded number of rows that retention, compaction, dedupe
@@ -442,6 +462,7 @@ impl Tx {
             select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         let mut more = self.tidy_deleted()?;
+        more |= self.tidy_state()? + self.tidy_leases()? >= TIDY_ROWS;
         for name in names {
             more |= self.tidy_topic(&name)?;
         }

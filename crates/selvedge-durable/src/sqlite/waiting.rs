@@ -205,6 +205,7 @@ impl Operation {
     pub(super) const fn patience(&self) -> Option<std::time::Duration> {
         match self {
             Self::Receive(receive) if !receive.wait.is_zero() => Some(receive.wait),
+            Self::Acquire(acquire) if !acquire.wait.is_zero() => Some(acquire.wait),
             _ => None,
         }
     }
@@ -217,6 +218,7 @@ impl Tx {
                 let (topic, group) = self.group_numbers(&receive.topic, &receive.group)?;
                 Ok(Some(Door::Group(topic, group)))
             }
+            Operation::Acquire(acquire) => Ok(Some(Door::Resource(acquire.resource.clone()))),
             _ => Ok(None),
         }
     }
@@ -224,7 +226,7 @@ impl Tx {
     fn door_wakeup(&mut self, door: &Door) -> Result<Option<Wall>, Error> {
         match door {
             Door::Group(topic, group) => self.group_wakeup(*topic, *group),
-            Door::Resource(_) => Ok(None),
+            Door::Resource(resource) => self.lease_wakeup(resource),
         }
     }
 }

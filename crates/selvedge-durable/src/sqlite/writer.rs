@@ -24,6 +24,8 @@ pub(super) struct Job {
     pub(super) reply: Reply,
 }
 
+/// Fences and tags handed out before the number is stored again.
+const SEQUENCE_STEP: u64 = 1000;
 /// How often everything due is derived anew from what is stored.
 const DERIVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -41,6 +43,8 @@ pub(crate) struct Tx {
     pub(super) stirred: Vec<i64>,
     /// Resources whose waiting acquirers may find a permit now.
     pub(super) released: Vec<String>,
+    sequence: u64,
+    sequence_stored: u64,
 }
 
 impl Tx {
@@ -53,7 +57,19 @@ impl Tx {
     }
 
     pub(super) fn reader(&self) -> Reader<'_> {
-        Reader { conn: &self.conn, config: &self.config }
+        Reader { conn: &self.conn, now: self.now, config: &self.config }
+    }
+
+    /// A number greater than every one before it, across restarts too.
+    pub(super) fn next_number(&mut self) -> Result<u64, Error> {
+        if self.sequence >= self.sequence_stored {
+            self.sequence_stored = self.sequence + SEQUENCE_STEP;
+            self.conn
+                .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('sequence', ?1)")?
+                .execute([self.sequence_stored as i64])?;
+        }
+        self.sequence += 1;
+        Ok(self.sequence)
     }
 
     /// Something will be due at `at`.
@@ -93,6 +109,8 @@ impl Tx {
                 if !self.conn.is_autocommit() {
                     self.exec("ROLLBACK TO request")?;
                     self.exec("RELEASE request")?;
+                    // The stored bound may be gone with the savepoint.
+                    self.sequence_stored = self.sequence_stored.min(self.sequence);
                 }
                 Err(error)
             }
@@ -118,7 +136,12 @@ impl Writer {
         jobs: Receiver<Job>,
         queued: Arc<AtomicUsize>,
         checkpoints: Checkpoints,
-    ) -> Self {
+    ) -> Result<Self, Error> {
+        let stored: Option<i64> = {
+            let mut select = conn.prepare("SELECT max(value) FROM meta WHERE key = 'sequence'")?;
+            select.query_row([], |row| row.get(0))?
+        };
+        let stored = stored.unwrap_or(0) as u64;
         let now = config.clock.now();
         let tx = Tx {
             conn,
@@ -129,11 +152,13 @@ impl Writer {
             due: Some(now),
             stirred: Vec::new(),
             released: Vec::new(),
+            sequence: stored,
+            sequence_stored: stored,
             config,
         };
         let waiting = Waiting::default();
         let (answers, derived, synced) = (Vec::new(), Wall::ZERO, true);
-        Self { tx, jobs, queued, checkpoints, waiting, answers, derived, synced }
+        Ok(Self { tx, jobs, queued, checkpoints, waiting, answers, derived, synced })
     }
 
     pub(super) fn run(mut self) {
@@ -191,6 +216,7 @@ impl Writer {
                 let _ = self.tx.exec("ROLLBACK");
             }
             self.tx.forget();
+            self.tx.sequence_stored = self.tx.sequence;
         }
         let failed = result.as_ref().err().cloned().unwrap_or(Error::Closed);
         self.answers.extend(jobs.drain(..).map(|job| (job.reply, Err(failed.clone()))));
@@ -256,6 +282,7 @@ impl Writer {
         let tx = &mut self.tx;
         if tx.due.is_some_and(|due| due <= tx.now) {
             tx.deliver_delayed()?;
+            tx.run_schedules()?;
             tx.due = tx.derive_due()?;
         }
         if self.derived + DERIVE_EVERY <= tx.now {

@@ -17,6 +17,9 @@ macro_rules! cases {
 }
 
 pub(crate) mod groups;
+pub(crate) mod schedules;
+pub(crate) mod state;
+pub(crate) mod streams;
 pub(crate) mod topics;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -125,6 +128,9 @@ macro_rules! suite {
     ($open:path) => {
         crate::conformance::topics::suite!($open);
         crate::conformance::groups::suite!($open);
+        crate::conformance::streams::suite!($open);
+        crate::conformance::state::suite!($open);
+        crate::conformance::schedules::suite!($open);
     };
 }
 pub(crate) use suite;
