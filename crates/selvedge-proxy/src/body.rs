@@ -8,6 +8,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -26,6 +27,12 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
 /// Told once how a response body ended, or that nobody wanted the rest.
 pub(crate) trait Tail: fmt::Debug {
+    /// A piece passes.
+    fn data(&mut self, data: &Bytes);
+    /// The trailers pass.
+    fn trailers(&mut self, trailers: &HeaderMap);
+    /// The upstream broke off.
+    fn failed(&mut self);
     /// `bytes` were passed on; `whole` says whether that was all.
     fn end(&mut self, bytes: u64, whole: bool);
 }
@@ -36,6 +43,30 @@ pub(crate) struct Body {
     kind: Kind,
     bytes: u64,
     tail: Option<Box<dyn Tail>>,
+    silence: Option<Silence>,
+}
+
+/// Ends a body in which nothing comes for too long. The timer is set only when
+/// there is something to wait for, and moved only when it fires.
+#[derive(Debug)]
+struct Silence {
+    most: Duration,
+    moved: bool,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Silence {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let most = self.most;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(most)));
+            std::task::ready!(timer.as_mut().poll(cx));
+            if !std::mem::replace(&mut self.moved, false) {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(tokio::time::Instant::now() + most);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,19 +79,19 @@ enum Kind {
 
 impl Body {
     pub(crate) const fn empty() -> Self {
-        Self { kind: Kind::Empty, bytes: 0, tail: None }
+        Self { kind: Kind::Empty, bytes: 0, tail: None, silence: None }
     }
 
     pub(crate) const fn full(bytes: Bytes) -> Self {
-        Self { kind: Kind::Full(bytes), bytes: 0, tail: None }
+        Self { kind: Kind::Full(bytes), bytes: 0, tail: None, silence: None }
     }
 
     pub(crate) const fn http1(body: H1Body) -> Self {
-        Self { kind: Kind::Http1(body), bytes: 0, tail: None }
+        Self { kind: Kind::Http1(body), bytes: 0, tail: None, silence: None }
     }
 
     pub(crate) const fn http2(body: H2Body) -> Self {
-        Self { kind: Kind::Http2(body), bytes: 0, tail: None }
+        Self { kind: Kind::Http2(body), bytes: 0, tail: None, silence: None }
     }
 
     /// The HTTP/1.1 connection that this body came on.
@@ -77,9 +108,31 @@ impl Body {
         self
     }
 
+    /// The same body, which fails when nothing comes for so long.
+    pub(crate) fn never_silent_for(mut self, most: Duration) -> Self {
+        self.silence = Some(Silence { most, moved: false, timer: None });
+        self
+    }
+
     fn end(&mut self, whole: bool) {
         if let Some(mut tail) = self.tail.take() {
             tail.end(self.bytes, whole);
+        }
+    }
+}
+
+impl Body {
+    fn pass(&mut self, frame: &Frame<Bytes>) {
+        if let Some(silence) = &mut self.silence {
+            silence.moved = true;
+        }
+        if let Some(data) = frame.data_ref() {
+            self.bytes += data.len() as u64;
+            if let Some(tail) = &mut self.tail {
+                tail.data(data);
+            }
+        } else if let (Some(trailers), Some(tail)) = (frame.trailers_ref(), &mut self.tail) {
+            tail.trailers(trailers);
         }
     }
 }
@@ -99,13 +152,25 @@ impl HttpBody for Body {
         };
         match &polled {
             Poll::Ready(None) => this.end(true),
-            Poll::Ready(Some(Err(_))) => this.end(false),
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    this.bytes += data.len() as u64;
+            Poll::Ready(Some(Err(_))) => {
+                if let Some(tail) = &mut this.tail {
+                    tail.failed();
+                }
+                this.end(false);
+            }
+            Poll::Ready(Some(Ok(frame))) => this.pass(frame),
+            Poll::Pending => {
+                if let Some(silence) = &mut this.silence
+                    && silence.poll(cx).is_ready()
+                {
+                    if let Some(tail) = &mut this.tail {
+                        tail.failed();
+                    }
+                    this.end(false);
+                    this.kind = Kind::Empty;
+                    return Poll::Ready(Some(Err("the upstream was silent for too long".into())));
                 }
             }
-            Poll::Pending => {}
         }
         polled
     }
@@ -199,11 +264,6 @@ impl Replay {
     /// Whether all that has passed so far is remembered.
     pub(crate) fn replayable(&self) -> bool {
         !self.0.borrow().forgotten
-    }
-
-    /// Whether the client's side of the body failed.
-    pub(crate) fn broken(&self) -> bool {
-        self.0.borrow().broken
     }
 }
 

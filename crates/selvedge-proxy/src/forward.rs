@@ -1,25 +1,41 @@
 //! The life of a request: routed, labelled, sent, answered.
 
+use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, UPGRADE, WARNING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    request,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use selvedge_patterns::deadline::Deadline;
+use selvedge_patterns::fallback::{self, Choice};
+use selvedge_patterns::outcome::Safety;
 use selvedge_patterns::time::Instant;
+use selvedge_patterns::{call, idempotency};
 
-use crate::body::{Body, RequestBody};
-use crate::config::{HostHeader, Rewrite, Upstream};
+use crate::body::{Body, Replay, RequestBody};
+use crate::clock::unix_millis;
+use crate::config::{
+    self, Config, HeaderEdits, HostHeader, Key, Rewrite, StaticResponse, Upstream,
+};
+use crate::deadline;
+use crate::drive::{self, Ended};
 use crate::head;
-use crate::pool::{Failed, Pool, Terms};
-use crate::respond::{Kind, Refusal};
+use crate::journey::Journey;
+use crate::pool::Pool;
+use crate::respond::{self, Kind, Refusal};
 use crate::route::Asked;
-use crate::snapshot::Service;
-use crate::trace::Trace;
+use crate::snapshot::{Limit, Route, Service};
+use crate::stale::{self, Keeping};
+use crate::trace::{Scribe, Trace};
 use crate::worker::{Entry, Local, Worker};
 
 /// Counts the request as being served for as long as its head is awaited.
@@ -53,31 +69,57 @@ pub(crate) async fn serve(
     let (parts, body) = request.into_parts();
     let grpc = head::is_grpc(&parts.headers);
     let close = !http2 && (parts.headers.contains_key(UPGRADE) || parts.method == Method::CONNECT);
-    let mut call = Call { worker, entry, local, now, http2, grpc, close };
-    let mut response = match call.forward(parts, body).await {
-        Ok(response) => response,
+    let mut journey = Box::new(Journey::new(worker, &local, now));
+    let mut forward = Forward {
+        worker,
+        entry,
+        local: &local,
+        now,
+        http2,
+        grpc,
+        close,
+        journey: &mut journey,
+        explain: None,
+        limit_fields: None,
+    };
+    let response = forward.forward(parts, body).await;
+    let Forward { mut close, explain, limit_fields, .. } = forward;
+    let (mut response, refusal) = match response {
+        Ok(response) => (response, None),
         Err(refusal) => {
-            call.close |= refusal.kind == Kind::Malformed;
-            refusal.respond(grpc)
+            close |= refusal.kind == Kind::Malformed;
+            (refusal.respond(grpc), Some(refusal))
         }
     };
+    journey.answered(worker.clock.now(), response.status(), refusal.as_ref());
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if !http2 && !switched && (call.close || entry.draining()) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    let headers = response.headers_mut();
+    if let Some(id) = explain {
+        id.write(&journey, headers);
     }
-    response
+    if let Some(fields) = limit_fields {
+        fields.write(headers);
+    }
+    if !http2 && !switched && (close || entry.draining()) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| body.with_tail(journey))
 }
 
 /// One request on its way.
-struct Call<'a> {
+struct Forward<'a> {
     worker: &'a Rc<Worker>,
     entry: &'a Rc<Entry>,
-    local: Rc<Local>,
+    local: &'a Rc<Local>,
     now: Instant,
     http2: bool,
     grpc: bool,
     /// The connection may not be used again.
     close: bool,
+    journey: &'a mut Journey,
+    /// Set if an operator asked how it was decided.
+    explain: Option<Explain>,
+    limit_fields: Option<LimitFields>,
 }
 
 /// Where a request goes.
@@ -89,61 +131,184 @@ struct Target {
     path: Option<PathAndQuery>,
 }
 
-impl Call<'_> {
+impl Forward<'_> {
     async fn forward(
         &mut self,
         mut parts: request::Parts,
         body: Incoming,
     ) -> Result<Response<Body>, Refusal> {
-        if parts.method == Method::CONNECT {
-            return Err(Refusal::new(Kind::Unsupported, "CONNECT is not offered"));
-        }
-        let authority = parts.uri.authority().map(Authority::as_str);
-        let http11 = parts.version >= Version::HTTP_11 && !self.http2;
-        let path = parts.uri.path();
-        if let Some(objection) =
-            head::objection(&parts.method, path, authority, &parts.headers, http11)
-        {
-            return Err(Refusal::new(Kind::Malformed, objection));
-        }
+        let snapshot = &self.local.snapshot;
+        let client =
+            head::client_ip(&parts.headers, &self.entry.peer, &snapshot.config.trusted_proxies);
+        self.note(&parts, client);
+        self.refuse(&parts)?;
         let target = self.route(&parts)?;
-        let local = self.local.clone();
-        let service = &local.snapshot.services[target.service];
+        self.journey.bound_for(target.route, target.service);
+        let route = target.route.map(|at| (&snapshot.config.routes[at], &*snapshot.routes[at]));
+        let service = &*snapshot.services[target.service];
+        if let Some(secret) = &snapshot.config.operator_secret
+            && parts.headers.get(head::OPERATOR).is_some_and(|given| same(given, secret))
+        {
+            let route = route.map(|(config, _)| config.name.clone());
+            self.explain = Some(Explain { route, service: service.config.name.clone() });
+        }
+        if let Some((config, Route { limit: Some(limit), .. })) = route
+            && let Some(asked) = &config.limit
+        {
+            self.limit(limit, asked, &parts, client)?;
+        }
         let switch = if self.http2 { None } else { head::upgrade(&parts.headers) };
-        let on_upgrade = switch.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
-        self.label(&mut parts, &target, service);
-        let pools = &local.pools[target.service];
-        let body =
-            if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Stream(body) };
-        let at = service.next.fetch_add(1, Relaxed);
-        let Some(pool) = pools.get(at % pools.len().max(1)) else {
-            return Err(Refusal::new(Kind::NoEndpoint, "no address of the service is known"));
-        };
         if switch.is_some() && service.config.protocol == Upstream::Http2 {
             return Err(Refusal::new(
                 Kind::Unsupported,
                 "the service speaks HTTP/2, which cannot switch",
             ));
         }
-        let request = self.request(&parts, target.path, service, pool, switch.as_ref(), body)?;
-        let terms =
-            Terms { now: self.now, connect_within: Duration::from_secs(2), repeatable: false };
-        let response = pool.send(terms, request).await.map_err(|failed| failed.refusal())?;
-        self.answer(response, on_upgrade, target.route)
+        let on_upgrade = switch.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
+        let request =
+            self.begin(&parts, service, route.and_then(|(config, _)| config.timeout), &body);
+        let asked = Asking {
+            deadline: request.0,
+            envoy: parts.headers.contains_key(&deadline::ENVOY_TIMEOUT),
+            prior: request.1,
+        };
+        self.label(&mut parts, target.route);
+        let fallback = match route {
+            Some((_, live)) => live.fallback,
+            None => service.fallback(),
+        };
+        let safety = request.2;
+        let key = fallback
+            .filter(|fallback| fallback.stale_for.is_some() && safety == Safety::Safe)
+            .and_then(|_| stale::key(&parts));
+        let policy = service.live.policy();
+        let outgoing = if body.is_end_stream() {
+            Outgoing::Empty
+        } else if policy.retry.is_some() || policy.hedge.is_some() {
+            Outgoing::Replay(Replay::new(body))
+        } else {
+            Outgoing::Once(RefCell::new(Some(body)))
+        };
+        let path = target.path.or_else(|| parts.uri.path_and_query().cloned());
+        let source = Draft {
+            parts: &parts,
+            path: path.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            service,
+            config: &snapshot.config,
+            switch,
+            body: outgoing,
+            grpc: self.grpc,
+            scribe: &self.worker.scribe,
+            asked,
+        };
+        let pools = &self.local.pools[target.service];
+        let ended =
+            drive::run(self.worker, service, pools, self.journey, source, self.grpc, self.now)
+                .await;
+        let edits = route.map(|(config, _)| &config.response_headers);
+        if let Some(fallback) = fallback {
+            let own = route.and_then(|(config, _)| config.fallback.as_ref());
+            let fixed = own.or(service.config.fallback.as_ref()).and_then(|f| f.response.as_ref());
+            return self.fall_back(ended, fallback, safety, service, key, fixed, on_upgrade, edits);
+        }
+        self.answer(ended.answer?, on_upgrade, service, edits)
+    }
+
+    /// Refuses what must not be passed on however it is routed.
+    fn refuse(&self, parts: &request::Parts) -> Result<(), Refusal> {
+        if parts.method == Method::CONNECT {
+            return Err(Refusal::new(Kind::Unsupported, "CONNECT is not offered"));
+        }
+        let authority = parts.uri.authority().map(Authority::as_str);
+        let http11 = parts.version >= Version::HTTP_11 && !self.http2;
+        let path = parts.uri.path();
+        let objection = head::objection(&parts.method, path, authority, &parts.headers, http11);
+        objection.map_or(Ok(()), |objection| Err(Refusal::new(Kind::Malformed, objection)))
+    }
+
+    fn note(&mut self, parts: &request::Parts, client: IpAddr) {
+        if self.worker.shared.access.is_some() {
+            let host = host_of(parts);
+            self.journey.note(parts, host, client);
+        }
+    }
+
+    /// Asks the route's rate limit, before anything that costs the service.
+    fn limit(
+        &mut self,
+        limit: &Limit,
+        asked: &config::Limit,
+        parts: &request::Parts,
+        client: IpAddr,
+    ) -> Result<(), Refusal> {
+        let decision = match (&asked.per, client) {
+            (Key::Route, _) => limit.keyed.admit(self.now, b"", 1),
+            (Key::Ip, IpAddr::V4(ip)) => limit.keyed.admit(self.now, &ip.octets(), 1),
+            // Whoever has one IPv6 address has a whole /64 of them.
+            (Key::Ip, IpAddr::V6(ip)) => limit.keyed.admit(self.now, &ip.octets()[..8], 1),
+            (Key::Header(name), _) => {
+                let value = parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+                limit.keyed.admit(self.now, value, 1)
+            }
+        };
+        let (remaining, reset) = match &decision {
+            Ok(allowed) => (allowed.remaining, allowed.reset_after),
+            Err(rejected) => (rejected.remaining, rejected.retry_after.unwrap_or_default()),
+        };
+        let mut scribe = self.worker.scribe.borrow_mut();
+        self.limit_fields =
+            Some(LimitFields::new(limit, asked.legacy_headers, remaining, reset, &mut scribe));
+        decision.map(drop).map_err(|rejected| {
+            let detail = format!(
+                "{}: {} of {} left",
+                rejected.reason.code(),
+                rejected.remaining,
+                rejected.limit
+            );
+            Refusal::new(Kind::RateLimited, detail).after(rejected.retry_after)
+        })
+    }
+
+    /// Begins the call; answers its deadline, the attempts made before it, and
+    /// whether a repeat is safe.
+    fn begin(
+        &mut self,
+        parts: &request::Parts,
+        service: &Service,
+        timeout: Option<Duration>,
+        body: &Incoming,
+    ) -> (Deadline, u32, Safety) {
+        let config = &self.local.snapshot.config.deadline;
+        let headers = &parts.headers;
+        let theirs = config.read.then(|| deadline::remaining(headers, unix_millis)).flatten();
+        let within = match (theirs, timeout) {
+            (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
+            (theirs, ours) => theirs.or(ours),
+        };
+        let safety =
+            idempotency::safety(parts.method.as_str(), headers.contains_key(head::IDEMPOTENCY_KEY));
+        let prior = headers.get(head::ATTEMPT).and_then(|value| value.to_str().ok()?.parse().ok());
+        let prior_attempts = prior.unwrap_or(0);
+        let policy = service.live.policy();
+        let request = call::Request {
+            safety,
+            replayable: body.is_end_stream() || policy.retry.is_some() || policy.hedge.is_some(),
+            deadline: within.map(|within| self.now + within),
+            prior_attempts,
+        };
+        let call = call::Call::begin(self.now, &service.live, request);
+        let deadline = call.deadline();
+        self.journey.begin(call);
+        (deadline, prior_attempts, safety)
     }
 
     fn route(&self, parts: &request::Parts) -> Result<Target, Refusal> {
         let Some(listener) = &self.entry.listener else { return self.ambassador(parts) };
         let snapshot = &self.local.snapshot;
-        let host = parts.headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
-        let host = match parts.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => std::str::from_utf8(host).unwrap_or_default(),
-        };
         let listener = snapshot.config.listeners.iter().position(|l| *l.name == **listener);
         let asked = Asked {
             listener,
-            host: without_port(host),
+            host: without_port(host_of(parts)),
             path: parts.uri.path(),
             query: parts.uri.query(),
             method: &parts.method,
@@ -173,7 +338,7 @@ impl Call<'_> {
 
     /// Edits the head in place: takes off what is not to be passed on, says
     /// where the request came from and which trace it belongs to.
-    fn label(&self, parts: &mut request::Parts, target: &Target, service: &Service) {
+    fn label(&mut self, parts: &mut request::Parts, route: Option<usize>) {
         let snapshot = &self.local.snapshot;
         let headers = &mut parts.headers;
         head::strip_hop_by_hop(headers);
@@ -200,57 +365,65 @@ impl Call<'_> {
         if !headers.get(head::X_REQUEST_ID).is_some_and(head::is_sane_id) {
             headers.insert(head::X_REQUEST_ID, id);
         }
-        if let Some(route) = target.route {
+        self.journey.trace = Some(trace);
+        if let Some(route) = route {
             head::edit(headers, &snapshot.config.routes[route].request_headers);
         }
-        let _ = service;
     }
 
-    /// The request of one attempt.
-    fn request(
-        &self,
-        parts: &request::Parts,
-        path: Option<PathAndQuery>,
+    /// Gives what may stand in for a failure, or the failure itself.
+    fn fall_back(
+        &mut self,
+        ended: Ended,
+        fallback: fallback::Config,
+        safety: Safety,
         service: &Service,
-        pool: &Pool,
-        switch: Option<&HeaderValue>,
-        body: RequestBody,
-    ) -> Result<Request<RequestBody>, Refusal> {
-        let mut headers = parts.headers.clone();
-        match &service.config.host {
-            HostHeader::Caller => {}
-            HostHeader::Endpoint => drop(headers.insert(HOST, pool.endpoint.authority.clone())),
-            HostHeader::Fixed(host) => drop(headers.insert(HOST, host.clone())),
+        key: Option<Box<[u8]>>,
+        fixed: Option<&StaticResponse>,
+        on_upgrade: Option<OnUpgrade>,
+        edits: Option<&HeaderEdits>,
+    ) -> Result<Response<Body>, Refusal> {
+        let store = service.stale.as_ref();
+        let known = key.as_ref().and_then(|key| store?.get(key));
+        let now = self.worker.clock.now();
+        match fallback.choose(now, safety, ended.outcome, known.as_ref().map(|answer| answer.made))
+        {
+            Choice::Stale { age } if let Some(answer) = known => {
+                self.journey.fell_back(true);
+                let mut response = respond::build(
+                    answer.status,
+                    answer.headers.clone(),
+                    Body::full(answer.body.clone()),
+                );
+                let headers = response.headers_mut();
+                headers.insert(
+                    WARNING,
+                    HeaderValue::from_static("110 selvedge \"Response is Stale\""),
+                );
+                headers.insert(head::STALE, HeaderValue::from(age.as_secs()));
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+                Ok(response)
+            }
+            Choice::Fixed if let Some(fixed) = fixed => {
+                self.journey.fell_back(false);
+                let mut headers = HeaderMap::new();
+                for (name, value) in &fixed.headers {
+                    headers.append(name.clone(), value.clone());
+                }
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(fixed.body.len()));
+                Ok(respond::build(fixed.status, headers, Body::full(fixed.body.clone())))
+            }
+            _ => {
+                let outcome = ended.outcome;
+                let response = self.answer(ended.answer?, on_upgrade, service, edits)?;
+                if fallback.keeps(safety, outcome)
+                    && let (Some(key), Some(store)) = (key, store)
+                {
+                    self.journey.keeping = Keeping::begin(store, key, &response).map(Box::new);
+                }
+                Ok(response)
+            }
         }
-        let path = path.or_else(|| parts.uri.path_and_query().cloned());
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(path);
-        if service.config.protocol == Upstream::Http2 {
-            let host = headers.remove(HOST);
-            let host = host.as_ref().unwrap_or(&pool.endpoint.authority);
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(
-                Authority::try_from(host.as_bytes())
-                    .map_err(|_| Refusal::new(Kind::Malformed, "the Host field is not a host"))?,
-            );
-        } else if !headers.contains_key(HOST) {
-            headers.insert(HOST, pool.endpoint.authority.clone());
-        }
-        if let Some(protocol) = switch {
-            headers.insert(UPGRADE, protocol.clone());
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        }
-        let mut request = Request::new(body);
-        *request.method_mut() = parts.method.clone();
-        *request.uri_mut() = Uri::from_parts(uri)
-            .map_err(|_| Refusal::new(Kind::Malformed, "the target is not a path"))?;
-        *request.version_mut() = match service.config.protocol {
-            Upstream::Http1 => Version::HTTP_11,
-            Upstream::Http2 => Version::HTTP_2,
-        };
-        *request.headers_mut() = headers;
-        Ok(request)
     }
 
     /// The upstream's response as it goes downstream.
@@ -258,7 +431,8 @@ impl Call<'_> {
         &self,
         mut response: Response<Body>,
         on_upgrade: Option<OnUpgrade>,
-        route: Option<usize>,
+        service: &Service,
+        edits: Option<&HeaderEdits>,
     ) -> Result<Response<Body>, Refusal> {
         let snapshot = &self.local.snapshot;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -268,11 +442,18 @@ impl Call<'_> {
         let headers = response.headers_mut();
         head::strip_hop_by_hop(headers);
         head::via(headers, &snapshot.via[usize::from(http2)]);
-        if let Some(route) = route {
-            head::edit(headers, &snapshot.config.routes[route].response_headers);
+        if let Some(edits) = edits {
+            head::edit(headers, edits);
         }
+        let events = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
         *response.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        Ok(response)
+        // Event streams and gRPC calls may rightly say nothing for hours.
+        Ok(match service.live.policy().timeout.idle_read {
+            Some(most) if !events && !self.grpc => response.map(|body| body.never_silent_for(most)),
+            _ => response,
+        })
     }
 
     /// Joins both sockets once each side has switched.
@@ -296,22 +477,193 @@ impl Call<'_> {
     }
 }
 
-impl Failed {
-    /// What the caller is told when there is no further attempt.
-    fn refusal(&self) -> Refusal {
-        match self {
-            Self::Connect(error) => Refusal::new(Kind::Connect, error.kind().to_string()),
-            Self::ConnectTimeout => {
-                Refusal::new(Kind::Connect, "the connection was not made in time")
-            }
-            Self::ConnectionsFull => {
-                Refusal::new(Kind::ConnectionsFull, "the endpoint's bound is reached")
-            }
-            Self::Refused => Refusal::new(Kind::Reset, "the request was refused unprocessed"),
-            Self::Reset => Refusal::new(Kind::Reset, "the connection ended before a response"),
-            Self::Malformed(what) => Refusal::new(Kind::BadResponse, what.clone()),
-            Self::RequestBody => Refusal::new(Kind::RequestBody, "it ended early or was malformed"),
+/// The body as attempts send it.
+enum Outgoing {
+    Empty,
+    Once(RefCell<Option<Incoming>>),
+    Replay(Replay),
+}
+
+/// What the deadline and the attempt's number say to the next hop.
+struct Asking {
+    deadline: Deadline,
+    /// The caller uses Envoy's header, so the service may too.
+    envoy: bool,
+    prior: u32,
+}
+
+/// The request that every attempt is made from.
+struct Draft<'a> {
+    parts: &'a request::Parts,
+    path: PathAndQuery,
+    service: &'a Service,
+    config: &'a Config,
+    switch: Option<HeaderValue>,
+    body: Outgoing,
+    grpc: bool,
+    scribe: &'a RefCell<Scribe>,
+    asked: Asking,
+}
+
+impl drive::Source for Draft<'_> {
+    fn request(
+        &self,
+        attempt: &call::Attempt,
+        pool: &Pool,
+        now: Instant,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        let body = match &self.body {
+            Outgoing::Empty => RequestBody::Empty,
+            Outgoing::Replay(replay) => replay.reader(),
+            Outgoing::Once(body) => match body.borrow_mut().take() {
+                Some(body) => RequestBody::Stream(body),
+                None => return Err(Refusal::new(Kind::Reset, "the body cannot be sent again")),
+            },
+        };
+        let mut headers = self.parts.headers.clone();
+        match &self.service.config.host {
+            HostHeader::Caller => {}
+            HostHeader::Endpoint => drop(headers.insert(HOST, pool.endpoint.authority.clone())),
+            HostHeader::Fixed(host) => drop(headers.insert(HOST, host.clone())),
         }
+        self.mark(&mut headers, attempt, now);
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(self.path.clone());
+        let mut version = Version::HTTP_11;
+        if self.service.config.protocol == Upstream::Http2 {
+            version = Version::HTTP_2;
+            let host = headers.remove(HOST);
+            let host = host.as_ref().unwrap_or(&pool.endpoint.authority);
+            uri.scheme = Some(Scheme::HTTP);
+            uri.authority = Some(
+                Authority::try_from(host.as_bytes())
+                    .map_err(|_| Refusal::new(Kind::Malformed, "the Host field is not a host"))?,
+            );
+        } else if !headers.contains_key(HOST) {
+            headers.insert(HOST, pool.endpoint.authority.clone());
+        }
+        if let Some(protocol) = &self.switch {
+            headers.insert(UPGRADE, protocol.clone());
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri)
+            .map_err(|_| Refusal::new(Kind::Malformed, "the target is not a path"))?;
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn replayable(&self) -> bool {
+        match &self.body {
+            Outgoing::Empty => true,
+            Outgoing::Once(_) => false,
+            Outgoing::Replay(replay) => replay.replayable(),
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// Tells the next hop how much time is left and whether it was asked before.
+    fn mark(&self, headers: &mut HeaderMap, attempt: &call::Attempt, now: Instant) {
+        let before = self.asked.prior + attempt.number - 1;
+        if before > 0 {
+            headers.insert(head::ATTEMPT, HeaderValue::from(before));
+        }
+        if !self.config.deadline.send {
+            return;
+        }
+        let own = Deadline::at(attempt.deadline);
+        let whole =
+            if self.asked.deadline.instant() < own.instant() { self.asked.deadline } else { own };
+        let Some(left) = whole.forward(now, &self.service.live.policy().deadline) else { return };
+        let mut scribe = self.scribe.borrow_mut();
+        if self.grpc {
+            let mut text = [0; 9];
+            let value = scribe.text(deadline::format_grpc(left, &mut text));
+            headers.insert(deadline::GRPC_TIMEOUT, value);
+        }
+        let millis = left.as_millis() as u64;
+        headers.insert(deadline::REQUEST_DEADLINE, scribe.number(unix_millis() + millis));
+        if self.asked.envoy {
+            headers.insert(deadline::ENVOY_TIMEOUT, scribe.number(millis.max(1)));
+        }
+    }
+}
+
+/// What an operator who asks is told.
+struct Explain {
+    route: Option<String>,
+    service: String,
+}
+
+impl Explain {
+    fn write(&self, journey: &Journey, headers: &mut HeaderMap) {
+        let route = self.route.as_deref().unwrap_or("ambassador");
+        let mut text = format!("route={route} service={}", self.service);
+        if let Some(trace) = journey.call_trace() {
+            text.push_str(&format!("; {trace}"));
+        }
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(head::OPERATOR_TRACE, value);
+        }
+    }
+}
+
+/// What a response says about the route's rate limit.
+struct LimitFields {
+    policy: HeaderValue,
+    state: HeaderValue,
+    legacy: Option<[HeaderValue; 3]>,
+}
+
+impl LimitFields {
+    fn new(
+        limit: &Limit,
+        legacy: bool,
+        remaining: u32,
+        reset: Duration,
+        scribe: &mut Scribe,
+    ) -> Self {
+        let name = limit.policy.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+        let mut text = Vec::with_capacity(64);
+        text.extend_from_slice(name);
+        let (mut r, mut t) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let seconds = respond::seconds_up(reset);
+        text.extend_from_slice(b";r=");
+        text.extend_from_slice(r.format(remaining).as_bytes());
+        text.extend_from_slice(b";t=");
+        text.extend_from_slice(t.format(seconds).as_bytes());
+        let legacy = legacy.then(|| {
+            [u64::from(limit.config.burst), u64::from(remaining), seconds].map(|n| scribe.number(n))
+        });
+        Self { policy: limit.policy.clone(), state: scribe.text(&text), legacy }
+    }
+
+    fn write(self, headers: &mut HeaderMap) {
+        headers.insert(HeaderName::from_static("ratelimit-policy"), self.policy);
+        headers.insert(HeaderName::from_static("ratelimit"), self.state);
+        if let Some(legacy) = self.legacy {
+            let names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+            for (name, value) in names.into_iter().zip(legacy) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}
+
+/// Compares in a time that does not depend on where they differ.
+fn same(given: &HeaderValue, secret: &HeaderValue) -> bool {
+    let (given, secret) = (given.as_bytes(), secret.as_bytes());
+    given.len() == secret.len()
+        && given.iter().zip(secret).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+fn host_of(parts: &request::Parts) -> &str {
+    match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
     }
 }
 

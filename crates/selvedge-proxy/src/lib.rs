@@ -7,22 +7,29 @@
 //! reject or hedge is asked of the patterns. Deliberately absent: files, the
 //! operator API, and every decision.
 
+pub mod access;
 pub mod config;
 pub mod route;
+pub mod telemetry;
 
 mod proxy;
 mod snapshot;
 mod worker;
 
+mod classify;
 mod deadline;
+mod drive;
 mod forward;
 mod head;
+mod journey;
 mod respond;
+mod stale;
 mod trace;
 
 mod body;
 mod guard;
 mod io;
+mod keeper;
 mod pool;
 mod resolve;
 mod tunnel;
@@ -33,3 +40,4 @@ pub use clock::Clock;
 pub use config::Config;
 pub use proxy::{ApplyError, Handle, Hooks, ListenerView, Proxy};
 pub use respond::Kind as LocalAnswer;
+pub use trace::Trace;

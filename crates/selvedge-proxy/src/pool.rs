@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -38,19 +38,11 @@ pub(crate) struct Endpoint {
     pub(crate) open: AtomicUsize,
     /// Of these, idle ones.
     pub(crate) idle: AtomicUsize,
-    /// Taken out by the operator.
-    pub(crate) drained: AtomicBool,
 }
 
 impl Endpoint {
     pub(crate) fn new(address: SocketAddr, authority: HeaderValue) -> Self {
-        Self {
-            address,
-            authority,
-            open: AtomicUsize::new(0),
-            idle: AtomicUsize::new(0),
-            drained: AtomicBool::new(false),
-        }
+        Self { address, authority, open: AtomicUsize::new(0), idle: AtomicUsize::new(0) }
     }
 }
 
@@ -96,8 +88,6 @@ pub(crate) enum Failed {
 pub(crate) struct Terms {
     pub(crate) now: Instant,
     pub(crate) connect_within: Duration,
-    /// Whether the request may be sent twice without harm.
-    pub(crate) repeatable: bool,
 }
 
 /// This worker's connections to one endpoint.
@@ -110,7 +100,6 @@ pub(crate) struct Pool {
     shared: RefCell<Vec<Rc<H2>>>,
     connecting: tokio::sync::Mutex<()>,
     retired: Cell<bool>,
-    /// When a connection was last given back: what `now` is for those that come back.
     clock: crate::clock::Clock,
 }
 

@@ -8,13 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use selvedge_patterns::time::Duration;
+use selvedge_patterns::service::{Event, Service as Live};
+use selvedge_patterns::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+use crate::access;
 use crate::clock::Clock;
 use crate::config::{self, Config, Downstream};
+use crate::keeper;
 use crate::resolve;
 use crate::snapshot::{Resolved, Snapshot};
+use crate::telemetry::{Registry, ServiceCounts};
 use crate::worker::{self, Command};
 
 /// A running data plane. Dropping it drains it in the background.
@@ -32,13 +36,18 @@ pub struct Handle {
 
 /// What a program may give the data plane beside its configuration.
 #[derive(Debug, Default)]
-pub struct Hooks {}
+pub struct Hooks {
+    /// Takes a record of each call. Default: nobody, and nothing is put together.
+    pub access: Option<Arc<dyn access::Sink>>,
+}
 
 /// What all workers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
+    pub(crate) access: Option<Arc<dyn access::Sink>>,
+    pub(crate) registry: Registry,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// The snapshot's generation, where a worker can see it change for the price of a load.
     pub(crate) generation: AtomicU64,
@@ -110,11 +119,12 @@ impl Proxy {
     /// [`ApplyError`]; then nothing runs.
     pub fn start(config: Config, hooks: Hooks) -> Result<Self, ApplyError> {
         config.validate().map_err(ApplyError::Invalid)?;
-        let Hooks {} = hooks;
+        let Hooks { access } = hooks;
         let clock = Clock::start();
         let config = Arc::new(config);
         let resolved = resolve::at_start(&config);
-        let snapshot = Snapshot::build(1, config.clone(), &resolved, None)
+        let seed = seed();
+        let snapshot = Snapshot::build(1, config.clone(), &resolved, None, clock.now(), seed)
             .map_err(|problem| ApplyError::Invalid(vec![problem]))?;
         let count = config.workers.or_else(|| std::thread::available_parallelism().ok());
         let count = count.map_or(1, NonZeroUsize::get);
@@ -122,7 +132,9 @@ impl Proxy {
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let shared = Arc::new(Shared {
             clock,
-            seed: seed(),
+            seed,
+            access,
+            registry: Registry::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(1),
             control: Mutex::new(Control {
@@ -142,6 +154,8 @@ impl Proxy {
                 worker::run(shared, index, inbox)
             })?);
         }
+        let keeper = handle.clone();
+        threads.push(thread("keeper".to_owned(), move || keeper::run(&keeper))?);
         Ok(Self { handle, threads })
     }
 
@@ -208,7 +222,8 @@ impl Handle {
             .collect();
         let before = self.shared.snapshot.load_full();
         let generation = before.generation + 1;
-        let next = Snapshot::build(generation, config.clone(), &resolved, Some(&before))
+        let next = self
+            .build(generation, config.clone(), &resolved, &before)
             .map_err(|problem| ApplyError::Invalid(vec![problem]))?;
         self.listen(&mut control, &config)?;
         control.resolved = resolved;
@@ -255,6 +270,97 @@ impl Handle {
 
     fn control(&self) -> MutexGuard<'_, Control> {
         self.shared.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(
+        &self,
+        generation: u64,
+        config: Arc<Config>,
+        resolved: &Resolved,
+        before: &Snapshot,
+    ) -> Result<Snapshot, config::Problem> {
+        let (now, seed) = (self.shared.clock.now(), self.shared.seed);
+        Snapshot::build(generation, config, resolved, Some(before), now, seed)
+    }
+
+    /// Takes on changed answers of DNS.
+    pub(crate) fn resolved(&self, fresh: &Resolved) {
+        let mut control = self.control();
+        let changed = fresh.iter().any(|(name, now)| control.resolved.get(name) != Some(now));
+        if !changed || control.draining {
+            return;
+        }
+        control.resolved.extend(fresh.iter().map(|(name, ips)| (name.clone(), ips.clone())));
+        let before = self.shared.snapshot.load_full();
+        let generation = before.generation + 1;
+        match self.build(generation, before.config.clone(), &control.resolved, &before) {
+            Ok(next) => {
+                tracing::info!(generation, "addresses of endpoints changed");
+                self.publish(next);
+            }
+            Err(problem) => tracing::error!(%problem, "cannot follow DNS"),
+        }
+    }
+
+    /// Now, as the patterns count time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    /// The live state of the service called `name`: its view, its breakers to
+    /// be controlled, its endpoints to be drained.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<Arc<Live>> {
+        let snapshot = self.shared.snapshot.load();
+        Some(snapshot.services[*snapshot.by_name.get(name)?].live.clone())
+    }
+
+    /// What has been counted about the service called `name`.
+    #[must_use]
+    pub fn counts(&self, name: &str) -> Option<ServiceCounts> {
+        self.shared.registry.counts(name)
+    }
+
+    /// Connections to each endpoint of the service called `name`: address, open, idle.
+    #[must_use]
+    pub fn pools(&self, name: &str) -> Vec<(SocketAddr, usize, usize)> {
+        let snapshot = self.shared.snapshot.load();
+        let Some(at) = snapshot.by_name.get(name) else { return Vec::new() };
+        let load = |count: &std::sync::atomic::AtomicUsize| count.load(Ordering::Relaxed);
+        let endpoints = &snapshot.services[*at].endpoints;
+        endpoints.iter().map(|e| (e.address, load(&e.open), load(&e.idle))).collect()
+    }
+
+    /// What changed since it was last asked, by service: for logs and histories.
+    #[must_use]
+    pub fn take_events(&self) -> Vec<(String, Event)> {
+        let snapshot = self.shared.snapshot.load();
+        let mut events = Vec::new();
+        for service in &snapshot.services {
+            while let Some(event) = service.live.take_event() {
+                self.shared.registry.event(&service.config.name, &event.change);
+                events.push((service.config.name.clone(), event));
+            }
+        }
+        events
+    }
+
+    /// All metrics as Prometheus text, version 0.0.4.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        let snapshot = self.shared.snapshot.load();
+        self.shared.registry.render(&snapshot, self.now(), &mut out);
+        out
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.control().draining
     }
 
     fn publish(&self, next: Snapshot) {

@@ -8,14 +8,21 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::PoisonError;
+use std::task::Waker;
 
 use http::HeaderValue;
+use selvedge_patterns::bulkhead::Ticket;
 use selvedge_patterns::limit::keyed;
+use selvedge_patterns::service::{Service as Live, Target};
+use selvedge_patterns::time::Instant;
+use selvedge_patterns::{fallback, limit};
 
 use crate::config::{self, Config};
+use crate::journey::Waiting;
 use crate::pool::Endpoint;
 use crate::route::Table;
+use crate::stale::Store;
 
 /// Addresses of the names that endpoints have.
 pub(crate) type Resolved = HashMap<String, Vec<IpAddr>>;
@@ -37,15 +44,30 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) config: config::Service,
+    /// Decides about calls. Its endpoints are in the order of `endpoints`.
+    pub(crate) live: Arc<Live>,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) next: AtomicUsize,
+    pub(crate) stale: Option<Arc<Store>>,
+    waiting: Waiting,
 }
 
 /// A route with its live state.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) service: usize,
-    pub(crate) limit: Option<keyed::Keyed>,
+    pub(crate) limit: Option<Arc<Limit>>,
+    /// What its own fallback, or its service's, allows.
+    pub(crate) fallback: Option<fallback::Config>,
+}
+
+/// A rate limit with its live state.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    pub(crate) config: limit::Config,
+    keys_max: u32,
+    pub(crate) keyed: keyed::Keyed,
+    /// `RateLimit-Policy`, written once.
+    pub(crate) policy: HeaderValue,
 }
 
 impl Snapshot {
@@ -56,17 +78,16 @@ impl Snapshot {
         config: Arc<Config>,
         resolved: &Resolved,
         before: Option<&Self>,
+        now: Instant,
+        seed: u64,
     ) -> Result<Self, config::Problem> {
-        let services: Vec<_> = config
-            .services
-            .iter()
-            .map(|service| Service::build(service, resolved, before))
-            .collect();
+        let build = |service| Service::build(service, &config, resolved, before, now, seed);
+        let services: Vec<_> = config.services.iter().map(build).collect();
         let by_name: HashMap<String, usize> =
             config.services.iter().enumerate().map(|(at, s)| (s.name.clone(), at)).collect();
         let mut routes = Vec::with_capacity(config.routes.len());
-        for (at, route) in config.routes.iter().enumerate() {
-            routes.push(Route::build(at, route, &config, &by_name, before)?);
+        for route in &config.routes {
+            routes.push(Route::build(route, &config, &by_name, before, seed)?);
         }
         let name = config.name.as_ref().and_then(|name| name.to_str().ok()).unwrap_or("selvedge");
         let via = |version: &str| {
@@ -92,11 +113,15 @@ impl Snapshot {
 impl Service {
     fn build(
         config: &config::Service,
+        whole: &Config,
         resolved: &Resolved,
         before: Option<&Snapshot>,
+        now: Instant,
+        seed: u64,
     ) -> Arc<Self> {
         let before = before.and_then(|snapshot| snapshot.service(&config.name));
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
+        let mut targets = Vec::new();
         for endpoint in &config.endpoints {
             let literal = endpoint.host.parse::<IpAddr>().ok().map(|ip| vec![ip]);
             let ips = literal.or_else(|| resolved.get(&endpoint.host).cloned()).unwrap_or_default();
@@ -110,6 +135,8 @@ impl Service {
                 });
                 let authority = HeaderValue::from_str(&endpoint.to_string())
                     .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+                targets
+                    .push(Target { address: address.to_string().into(), weight: endpoint.weight });
                 endpoints.push(
                     survivor
                         .cloned()
@@ -117,33 +144,143 @@ impl Service {
                 );
             }
         }
-        Arc::new(Self { config: config.clone(), endpoints, next: AtomicUsize::new(0) })
+        let same = before.filter(|before| before.is_live_for(&config.policy, &targets));
+        let live = match (same, before) {
+            (Some(same), _) => same.live.clone(),
+            (None, Some(before)) => {
+                Arc::new(before.live.rebuilt(now, config.policy.clone(), targets))
+            }
+            (None, None) => Arc::new(Live::new(now, config.policy.clone(), targets, seed)),
+        };
+        let stale = before.and_then(|before| before.stale.clone());
+        let room = stale_room(config, whole);
+        Arc::new(Self {
+            config: config.clone(),
+            live,
+            endpoints,
+            stale: room.map(|room| stale.unwrap_or_else(|| Arc::new(Store::new(room)))),
+            waiting: before.map(|before| before.waiting.clone()).unwrap_or_default(),
+        })
     }
+
+    fn is_live_for(&self, policy: &selvedge_patterns::policy::Policy, targets: &[Target]) -> bool {
+        let ours = self.live.endpoints();
+        *self.live.policy() == *policy
+            && ours.len() == targets.len()
+            && ours.iter().zip(targets).all(|(our, target)| {
+                *our.address() == target.address && our.weight() == target.weight
+            })
+    }
+
+    /// Has `waker` woken when the bulkhead grants `ticket`.
+    pub(crate) fn wait_for(&self, ticket: Ticket, waker: &Waker) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.iter_mut().find(|(known, _)| *known == ticket) {
+            Some((_, known)) => known.clone_from(waker),
+            None => waiting.push((ticket, waker.clone())),
+        }
+    }
+
+    /// Nobody waits for `ticket` any more.
+    pub(crate) fn stop_waiting(&self, ticket: Ticket) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|(known, _)| *known != ticket);
+    }
+
+    /// Wakes those whom the bulkhead has let in.
+    pub(crate) fn wake_granted(&self) {
+        while let Some(ticket) = self.live.granted() {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = waiting.iter().position(|(known, _)| *known == ticket) {
+                let (_, waker) = waiting.swap_remove(at);
+                drop(waiting);
+                waker.wake();
+            }
+        }
+    }
+
+    /// What the service's own fallback allows.
+    pub(crate) fn fallback(&self) -> Option<fallback::Config> {
+        allowed(self.config.fallback.as_ref()).or(self.config.policy.fallback)
+    }
+}
+
+/// Bytes to keep of good answers, if any fallback to this service gives stale ones.
+fn stale_room(config: &config::Service, whole: &Config) -> Option<usize> {
+    const DEFAULT: usize = 16 << 20;
+    let of_routes = whole.routes.iter().filter(|route| route.to == config.name);
+    let fallbacks = of_routes.filter_map(|route| route.fallback.as_ref()).chain(&config.fallback);
+    let rooms = fallbacks
+        .filter(|fallback| fallback.stale_for.is_some())
+        .map(|fallback| fallback.stale_bytes_max.unwrap_or(DEFAULT));
+    let policy = config.policy.fallback.and_then(|fallback| fallback.stale_for).map(|_| DEFAULT);
+    rooms.chain(policy).max()
+}
+
+fn allowed(fallback: Option<&config::Fallback>) -> Option<fallback::Config> {
+    fallback.map(|fallback| fallback::Config {
+        stale_for: fallback.stale_for,
+        fixed: fallback.response.is_some(),
+    })
 }
 
 impl Route {
     fn build(
-        at: usize,
         route: &config::Route,
         config: &Config,
         by_name: &HashMap<String, usize>,
         before: Option<&Snapshot>,
+        seed: u64,
     ) -> Result<Arc<Self>, config::Problem> {
         let service = by_name.get(&route.to).copied().ok_or_else(|| {
             config::Problem::new(format!("routes.{}.to", route.name), "names no service")
         })?;
-        let _ = (at, config, before);
-        let limit = route.limit.as_ref().map(|limit| {
-            let keyed =
-                keyed::Config { limit: limit.limit, keys_max: limit.keys_max, overflow: None };
-            keyed::Keyed::new(keyed, 0)
-        });
-        let limit = limit.transpose().map_err(|error| {
+        let limit = match &route.limit {
+            None => None,
+            Some(limit) => {
+                let known = before.and_then(|before| {
+                    let at =
+                        before.config.routes.iter().position(|known| known.name == route.name)?;
+                    before.routes[at].limit.clone()
+                });
+                let same = |known: &Arc<Limit>| {
+                    known.config == limit.limit && known.keys_max == limit.keys_max
+                };
+                Some(match known.filter(same) {
+                    Some(known) => known,
+                    None => Limit::build(route, limit, seed)?,
+                })
+            }
+        };
+        let of_service = || {
+            let service = &config.services[service];
+            allowed(service.fallback.as_ref()).or(service.policy.fallback)
+        };
+        let fallback = allowed(route.fallback.as_ref()).or_else(of_service);
+        Ok(Arc::new(Self { service, limit, fallback }))
+    }
+}
+
+impl Limit {
+    fn build(
+        route: &config::Route,
+        limit: &config::Limit,
+        seed: u64,
+    ) -> Result<Arc<Self>, config::Problem> {
+        let keyed = keyed::Config { limit: limit.limit, keys_max: limit.keys_max, overflow: None };
+        let keyed = keyed::Keyed::new(keyed, seed).map_err(|error| {
             config::Problem::new(
                 format!("routes.{}.limit.{}", route.name, error.key),
                 error.problem,
             )
         })?;
-        Ok(Arc::new(Self { service, limit }))
+        let rate = limit.limit.rate;
+        // The window of a limit that refills steadily is the time a whole burst takes.
+        let window = rate.per.as_secs_f64() * f64::from(limit.limit.burst) / f64::from(rate.count);
+        let policy =
+            format!("\"{}\";q={};w={}", route.name, limit.limit.burst, window.ceil() as u64);
+        let policy =
+            HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Ok(Arc::new(Self { config: limit.limit, keys_max: limit.keys_max, keyed, policy }))
     }
 }

@@ -27,6 +27,7 @@ use crate::io::{Io, Watch};
 use crate::pool::Pool;
 use crate::proxy::Shared;
 use crate::snapshot::Snapshot;
+use crate::telemetry::{Calls, WorkerCounts};
 use crate::trace::Scribe;
 
 /// What a worker is told.
@@ -47,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) rng: RefCell<SplitMix64>,
     pub(crate) scribe: RefCell<Scribe>,
+    pub(crate) counts: Arc<WorkerCounts>,
+    index: usize,
     local: RefCell<Rc<Local>>,
     connections: RefCell<HashMap<u64, Rc<Entry>>>,
     next_connection: Cell<u64>,
@@ -59,6 +62,14 @@ pub(crate) struct Local {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Parallel to the snapshot's services and their endpoints.
     pub(crate) pools: Vec<Vec<Rc<Pool>>>,
+    pub(crate) counts: Counts,
+}
+
+/// Where this worker counts, by index in the snapshot.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) routes: Vec<Arc<Calls>>,
+    pub(crate) services: Vec<Arc<Calls>>,
 }
 
 /// One accepted connection.
@@ -116,10 +127,12 @@ pub(crate) fn run(shared: Arc<Shared>, index: usize, commands: mpsc::UnboundedRe
 
 impl Worker {
     fn new(shared: Arc<Shared>, index: usize) -> Rc<Self> {
-        let local = Local::new(&shared, shared.snapshot.load_full(), None);
+        let local = Local::new(&shared, shared.snapshot.load_full(), None, index);
         let seed = shared.seed.wrapping_add((index as u64) << 32);
         Rc::new(Self {
             clock: shared.clock,
+            counts: shared.registry.worker(),
+            index,
             shared,
             rng: RefCell::new(SplitMix64::new(seed)),
             scribe: RefCell::default(),
@@ -193,8 +206,12 @@ impl Worker {
     #[cold]
     fn renew(&self) {
         let before = self.local.borrow().clone();
-        let next =
-            Rc::new(Local::new(&self.shared, self.shared.snapshot.load_full(), Some(&before)));
+        let next = Rc::new(Local::new(
+            &self.shared,
+            self.shared.snapshot.load_full(),
+            Some(&before),
+            self.index,
+        ));
         let kept =
             |pool: &Rc<Pool>| next.pools.iter().flatten().any(|other| Rc::ptr_eq(pool, other));
         before.pools.iter().flatten().filter(|pool| !kept(pool)).for_each(|pool| pool.retire());
@@ -218,6 +235,8 @@ impl Worker {
                     let entry = self.enter(id, name.clone(), peer);
                     let key = self.next_connection.replace(self.next_connection.get() + 1);
                     self.connections.borrow_mut().insert(key, entry.clone());
+                    self.counts.connections.add(1);
+                    self.counts.accepted.add(1);
                     let worker = self.clone();
                     tokio::task::spawn_local(async move {
                         let _leave = Leave { worker: worker.clone(), key };
@@ -262,7 +281,9 @@ impl Worker {
             tokio::time::sleep(tick).await;
             let now = self.clock.now();
             for entry in self.connections.borrow().values() {
-                entry.check(now, &limits);
+                if entry.check(now, &limits) {
+                    self.counts.killed.add(1);
+                }
             }
             for pool in self.local().pools.iter().flatten() {
                 pool.sweep(now);
@@ -272,7 +293,7 @@ impl Worker {
 }
 
 impl Local {
-    fn new(shared: &Shared, snapshot: Arc<Snapshot>, before: Option<&Self>) -> Self {
+    fn new(shared: &Shared, snapshot: Arc<Snapshot>, before: Option<&Self>, worker: usize) -> Self {
         let pools = |service: &Arc<crate::snapshot::Service>| {
             let (config, protocol) = (&service.config.pool, service.config.protocol);
             let pool = |endpoint: &Arc<crate::pool::Endpoint>| {
@@ -287,12 +308,22 @@ impl Local {
             };
             service.endpoints.iter().map(pool).collect()
         };
-        Self { pools: snapshot.services.iter().map(pools).collect(), snapshot }
+        let config = &snapshot.config;
+        let counts = Counts {
+            routes: config.routes.iter().map(|r| shared.registry.route(&r.name, worker)).collect(),
+            services: config
+                .services
+                .iter()
+                .map(|s| shared.registry.service(&s.name, worker))
+                .collect(),
+        };
+        Self { pools: snapshot.services.iter().map(pools).collect(), counts, snapshot }
     }
 }
 
 impl Entry {
-    fn check(&self, now: Instant, limits: &ConnectionLimits) {
+    /// Kills the connection if its peer is too slow; says whether it did.
+    fn check(&self, now: Instant, limits: &ConnectionLimits) -> bool {
         let watch = &self.watch;
         let busy = watch.busy.load(Relaxed) > 0;
         let standing = if watch.in_head.load(Relaxed) {
@@ -315,18 +346,19 @@ impl Entry {
         };
         if self.seen.replace((standing, progress)) != (standing, progress) {
             self.since.set(now);
-            return;
+            return false;
         }
         let most = match standing {
             Standing::New | Standing::Head => limits.head_within,
             Standing::Idle => limits.idle_for,
             Standing::Body | Standing::Blocked => limits.body_idle_for,
-            Standing::Fine => return,
+            Standing::Fine => return false,
         };
-        if now.since(self.since.get()) >= most {
-            self.killed.set(true);
-            self.waker.borrow().wake_by_ref();
+        if now.since(self.since.get()) < most {
+            return false;
         }
+        self.waker.borrow().wake_by_ref();
+        !self.killed.replace(true)
     }
 
     /// Drives `connection` until it ends, is told to drain and has, or is killed.
@@ -369,6 +401,7 @@ struct Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         self.worker.connections.borrow_mut().remove(&self.key);
+        self.worker.counts.connections.sub(1);
         self.worker.changed.notify_waiters();
     }
 }

@@ -81,11 +81,6 @@ impl Upstream {
         Self { address, seen, connections }
     }
 
-    /// Always the same bytes.
-    pub(crate) fn fixed(response: &'static str) -> Self {
-        Self::start(move |_, stream| stream.write_all(response.as_bytes()).is_ok())
-    }
-
     /// 200 with the request's head and body as its body.
     pub(crate) fn echo() -> Self {
         Self::start(|request, stream| {
@@ -254,6 +249,18 @@ impl Client {
         let read = self.stream.read(&mut buffer).unwrap();
         assert!(read > 0, "closed where more was expected");
         buffer[..read].to_vec()
+    }
+
+    /// All that comes until the other side closes.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut all = std::mem::take(&mut self.early);
+        let mut buffer = [0; 4096];
+        while let Ok(read) = self.stream.read(&mut buffer)
+            && read > 0
+        {
+            all.extend_from_slice(&buffer[..read]);
+        }
+        all
     }
 
     /// Whether the other side closes before patience ends.

@@ -2,3 +2,6 @@
 
 mod forwarding;
 mod kit;
+mod malformed;
+mod policies;
+mod running;

@@ -1,0 +1,203 @@
+//! What is refused and never forwarded, and what upstreams may not do to us.
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::kit::{Rig, Upstream, config, eventually, status, text};
+
+/// The answer to raw bytes; the connection must be closed after it, and
+/// nothing may have reached the upstream.
+fn refused(request: &str) -> u16 {
+    let upstream = Upstream::echo();
+    let rig = Rig::before(&upstream);
+    let mut client = rig.connect();
+    let response = client.ask(request);
+    assert!(client.is_closed(), "the connection must be closed: {request:?}");
+    assert_eq!(upstream.count(), 0, "nothing may be forwarded: {request:?}");
+    status(&response)
+}
+
+#[test]
+fn ambiguous_requests_get_400_and_are_not_forwarded() {
+    let cases = [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\0c\r\n\r\n",
+        "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /a/%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "NONSENSE\r\n\r\n",
+        // The violation lies in a chunk that came with the head.
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+    ];
+    for case in cases {
+        assert_eq!(refused(case), 400, "{case:?}");
+    }
+}
+
+#[test]
+fn a_second_request_is_looked_at_as_closely() {
+    let upstream = Upstream::echo();
+    let rig = Rig::before(&upstream);
+    let mut client = rig.connect();
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\nHost: a\n\n");
+    assert_eq!(status(&client.response()), 200);
+    assert_eq!(status(&client.response()), 400);
+    assert!(client.is_closed());
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn a_bad_chunk_in_a_later_read_ends_the_request() {
+    let upstream = Upstream::echo();
+    let rig = Rig::before(&upstream);
+    let mut client = rig.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    std::thread::park_timeout(Duration::from_millis(50));
+    client.send("1_0\r\nhello\r\n0\r\n\r\n");
+    assert_eq!(status(&client.response()), 400);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn after_a_refused_upgrade_the_connection_ends() {
+    let upstream = Upstream::echo();
+    let rig = Rig::before(&upstream);
+    let mut client = rig.connect();
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nGET /2 HTTP/1.1\nHost: a\n\n");
+    assert_eq!(status(&client.response()), 200);
+    assert!(client.is_closed());
+    assert_eq!(upstream.count(), 1, "what followed was never looked at, so it is not served");
+}
+
+#[test]
+fn huge_heads_get_431() {
+    let upstream = Upstream::echo();
+    let rig = Rig::before(&upstream);
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200));
+    for request in [long, many] {
+        let mut client = rig.connect();
+        let _ = client.stream.write_all(request.as_bytes());
+        assert_eq!(status(&client.response()), 431);
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(status(&rig.get("/")), 200);
+}
+
+#[test]
+fn slow_clients_are_closed() {
+    let upstream = Upstream::echo();
+    let mut config = config(&[upstream.address]);
+    config.limits.head_within = Duration::from_millis(200);
+    config.limits.idle_for = Duration::from_millis(300);
+    config.limits.body_idle_for = Duration::from_millis(200);
+    let rig = Rig::new(config);
+    let mut silent = rig.connect();
+    let mut slow_head = rig.connect();
+    slow_head.send("GET / HTTP/1.1\r\nHo");
+    let mut slow_body = rig.connect();
+    slow_body.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhel");
+    let mut idle = rig.connect();
+    assert_eq!(status(&idle.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 200);
+    for client in [&mut silent, &mut slow_head, &mut slow_body, &mut idle] {
+        assert!(client.is_closed());
+    }
+}
+
+/// All bytes that a client gets when the upstream does this; the next request must be well.
+fn with_upstream(misbehave: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> Vec<u8> {
+    let upstream = Upstream::start(move |request, stream| {
+        if request.line().starts_with("GET /good") {
+            return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok();
+        }
+        misbehave(stream);
+        false
+    });
+    let rig = Rig::before(&upstream);
+    assert_eq!(status(&rig.get("/good")), 200);
+    let mut client = rig.connect();
+    client.send("GET /bad HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let response = client.rest();
+    let again = rig.get("/good");
+    assert_eq!((status(&again), text(&again).as_str()), (200, "ok"), "the pool must be unharmed");
+    response
+}
+
+#[test]
+fn upstream_garbage_becomes_502() {
+    let say = |bytes: &'static [u8]| with_upstream(move |stream| drop(stream.write_all(bytes)));
+    let cases: [(&[u8], &str); 6] = [
+        (b"nonsense\r\n\r\n", "SV0211"),
+        (b"HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n", "SV0211"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "SV0211"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "SV0211",
+        ),
+        (b"", "SV0210"),
+        (b"HTTP/1.1 200 O", "SV0210"),
+    ];
+    for (bytes, code) in cases {
+        let response = String::from_utf8(say(bytes)).unwrap();
+        assert!(response.starts_with("HTTP/1.1 502 "), "{response}");
+        assert!(response.contains(code), "{code}: {response}");
+    }
+}
+
+#[test]
+fn an_endless_head_becomes_502() {
+    let response = with_upstream(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        while stream.write_all(b"X-Again: and again and again\r\n").is_ok() {}
+    });
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 502 ") && response.contains("SV0211"), "{response}");
+}
+
+#[test]
+fn half_a_response_is_cut_short_and_not_made_whole() {
+    // What has not been sent when the break is seen may be left out as well.
+    let response = with_upstream(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+    });
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.is_empty() || response.contains("content-length: 10"), "{response}");
+    let response = with_upstream(|stream| {
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    });
+    let response = String::from_utf8(response).unwrap();
+    assert!(!response.contains("\r\n0\r\n"), "the end must not be invented: {response}");
+}
+
+#[test]
+fn a_stale_connection_is_replaced_unseen() {
+    let upstream = Upstream::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        false
+    });
+    let rig = Rig::before(&upstream);
+    for n in 0..20 {
+        // Each answer is followed by a close that the proxy may or may not have seen.
+        let response = rig.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!(status(&response), 200, "request {n}: {}", text(&response));
+        let seen = upstream.connections.load(std::sync::atomic::Ordering::SeqCst);
+        eventually("the close arrives", || {
+            rig.proxy.handle().pools("s").iter().all(|(_, _, idle)| *idle == 0) || seen > 0
+        });
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
