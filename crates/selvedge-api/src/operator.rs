@@ -45,11 +45,11 @@ pub trait Operated: Send + Sync + 'static {
     fn config_status(&self) -> view::ConfigStatus;
     /// The whole configuration with every default, as YAML.
     fn config_effective(&self) -> String;
-    /// Prometheus text (version 0.0.4 or OpenMetrics, see [`Self::metrics_type`]).
+    /// Every metric as Prometheus text, of the version that [`Self::metrics_type`] says.
     fn metrics(&self) -> String;
     /// The content type of [`Self::metrics`].
     fn metrics_type(&self) -> &'static str {
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        "text/plain; version=0.0.4; charset=utf-8"
     }
     /// Does what an operator asks.
     ///

@@ -14,7 +14,7 @@ pub(crate) mod view;
 use self::{
     load::{Sample, Samples},
     report::{Comparison, Outcome, Report},
-    scenario::{ALL, BREAKS_AT, SHOP, Scenario},
+    scenario::{ALL, BREAKS_AT, Pace, SHOP, Scenario},
     shop::Fault,
     stage::Stage,
     view::{Frame, View},
@@ -41,8 +41,7 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// Runs all of it.
 pub(crate) async fn run(options: Options) -> io::Result<Report> {
-    let lasting = Duration::from_millis(if options.fast { 1300 } else { 7000 });
-    let pause = Duration::from_millis(if options.fast { 0 } else { 2500 });
+    let pace = if options.fast { Pace::FAST } else { Pace::FULL };
     let paint = Paint::for_stderr();
     let mut view = if can_draw() && !options.plain && !options.json {
         View::Live(Screen::open(), paint)
@@ -60,12 +59,11 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
             paint.bold(scenario.title)
         ));
         view.say(&format!("    {}", scenario.story));
-        let mut run =
-            Run { stage: &mut stage, view: &mut view, scenario, number: index + 1, lasting };
+        let mut run = Run { stage: &mut stage, view: &mut view, scenario, number: index + 1, pace };
         let (without, samples) = run.play(None).await?;
-        run.rest(pause / 2, &samples, None).await;
+        run.rest(pace.pause / 2, &samples, None).await;
         let (with, samples_with) = run.play(Some(&samples)).await?;
-        run.rest(pause, &samples, Some(&samples_with)).await;
+        run.rest(pace.pause, &samples, Some(&samples_with)).await;
         comparisons.push(Comparison::of(scenario, without, with));
     }
     Ok(Report::of(comparisons))
@@ -77,7 +75,7 @@ struct Run<'a> {
     view: &'a mut View,
     scenario: &'a Scenario,
     number: usize,
-    lasting: Duration,
+    pace: Pace,
 }
 
 impl Run<'_> {
@@ -90,19 +88,20 @@ impl Run<'_> {
         let samples = Samples::default();
         let address = self.stage.edge.clone();
         let shoppers = tokio::spawn({
-            let (samples, plan, lasting) = (samples.clone(), scenario.plan(), self.lasting);
+            let (samples, plan, lasting) =
+                (samples.clone(), scenario.plan(self.pace), self.pace.lasting);
             async move { load::run(&address, plan, lasting, samples).await }
         });
         let begun = Instant::now();
-        let breaks = self.lasting.mul_f64(BREAKS_AT);
-        let mended = self.lasting.mul_f64(scenario.mended_at);
+        let breaks = self.pace.lasting.mul_f64(BREAKS_AT);
+        let mended = self.pace.lasting.mul_f64(scenario.mended_at);
         let (mut broken, mut over) = (None, None);
         let generation = self.stage.generation().await?;
         while !shoppers.is_finished() {
             let elapsed = begun.elapsed();
             if broken.is_none() && elapsed >= breaks {
                 broken = Some(self.stage.counts(scenario.broken).await?.received);
-                self.stage.break_member(scenario.broken, scenario.fault).await?;
+                self.stage.break_member(scenario.broken, scenario.fault(self.pace)).await?;
             }
             if over.is_none() && elapsed >= mended {
                 over = Some(self.stage.counts(scenario.broken).await?.received);
@@ -121,13 +120,13 @@ impl Run<'_> {
                 let broken_now = broken.is_some() && over.is_none();
                 self.draw(Some(elapsed), broken_now, breaker.as_deref(), generation, without, with);
             }
-            tokio::time::sleep(FRAME.min(self.lasting / 50)).await;
+            tokio::time::sleep(FRAME.min(self.pace.lasting / 50)).await;
         }
         if !self.stage.alive() {
             return Err(io::Error::other("the proxy ended in the middle of the demo"));
         }
         let samples = samples.lock().expect("no one panics while counting").clone();
-        let mut outcome = Outcome::of(&samples, breaks, mended, self.lasting);
+        let mut outcome = Outcome::of(&samples, breaks, mended, self.pace);
         outcome.calls_to_broken = over.unwrap_or(0).saturating_sub(broken.unwrap_or(0));
         let name = if before.is_some() { scenario.patterns } else { "without" };
         self.view.say(&format!(
@@ -146,7 +145,7 @@ impl Run<'_> {
             return;
         }
         let generation = self.stage.generation().await.unwrap_or(0);
-        self.draw(Some(self.lasting), false, None, generation, without, with);
+        self.draw(Some(self.pace.lasting), false, None, generation, without, with);
         tokio::time::sleep(pause).await;
     }
 
@@ -162,7 +161,7 @@ impl Run<'_> {
         self.view.draw(&Frame {
             number: self.number,
             scenario: self.scenario,
-            lasting: self.lasting,
+            pace: self.pace,
             elapsed,
             broken_now,
             breaker,

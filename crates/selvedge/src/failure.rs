@@ -84,6 +84,17 @@ impl Failure {
         )
     }
 
+    /// A request that cannot be explained because it is none.
+    pub(crate) fn question(why: String) -> Self {
+        Self::said(
+            "SV0606",
+            2,
+            "that is no request".to_owned(),
+            why,
+            "ask like this: selvedge explain GET /orders/1 --header 'x-api-key: abc'".to_owned(),
+        )
+    }
+
     fn said(code: &'static str, exit: u8, what: String, why: String, help: String) -> Self {
         Self::Said(Box::new(Message { code, exit, what, why, help }))
     }

@@ -7,13 +7,16 @@
 
 mod cli;
 mod client;
+mod configuration;
 mod demo;
+mod explain;
 mod failure;
+mod run;
 mod terminal;
 mod top;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, ConfigCommand},
     failure::Failure,
     terminal::Paint,
 };
@@ -22,6 +25,16 @@ use std::{future::Future, process::ExitCode};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Run(options) => run::run(options),
+        Command::Check(options) => configuration::check(&options),
+        Command::Config(cli::Config { command: ConfigCommand::Show(options) }) => {
+            configuration::show(&options)
+        }
+        Command::Config(cli::Config { command: ConfigCommand::Schema }) => {
+            configuration::schema();
+            Ok(())
+        }
+        Command::Explain(options) => explain::command(&options),
         Command::Demo(options) => block_on(demonstrate(options)),
         Command::Top(options) => block_on(top::run(options)),
         Command::ShopService(options) => block_on(async {
@@ -33,9 +46,6 @@ fn main() -> ExitCode {
         Command::Version(options) => {
             version(&options);
             Ok(())
-        }
-        Command::Run(_) | Command::Check(_) | Command::Config(_) | Command::Explain(_) => {
-            Err(Failure::no_file())
         }
     };
     match outcome {

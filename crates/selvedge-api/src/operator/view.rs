@@ -59,7 +59,7 @@ pub struct Counts {
     pub fallbacks: u64,
     /// Sum of the time of ended calls, in milliseconds.
     pub latency_ms_sum: f64,
-    /// Upper bound in milliseconds below which 50 % of recent calls stayed.
+    /// Upper bound in milliseconds below which 50 % of all calls stayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
     /// The same for 99 %.

@@ -39,7 +39,9 @@ pub(crate) struct Scenario {
     pub(crate) patterns: &'static str,
     /// The member of [`SHOP`] that breaks, and how.
     pub(crate) broken: usize,
-    pub(crate) fault: Fault,
+    fault: Fault,
+    /// Whether it answers, but later than any shopper waits.
+    slow: bool,
     /// The service whose lines are added, and the lines.
     pub(crate) service: &'static str,
     pub(crate) lines: &'static [&'static str],
@@ -55,21 +57,45 @@ const HEALTHY: Fault = Fault { latency_ms: 0, error_rate: 0.0, hang: false, down
 /// The share of every run that is healthy, before the fault.
 pub(crate) const BREAKS_AT: f64 = 0.2;
 
-/// How long a shopper waits.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(1000);
+/// How long everything takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// One run.
+    pub(crate) lasting: Duration,
+    /// How long a shopper waits. What is slow is three times slower than that.
+    pub(crate) patience: Duration,
+    /// For reading, between runs.
+    pub(crate) pause: Duration,
+}
+
+impl Pace {
+    /// For people.
+    pub(crate) const FULL: Self = Self {
+        lasting: Duration::from_millis(7000),
+        patience: Duration::from_millis(1000),
+        pause: Duration::from_millis(2500),
+    };
+    /// For tests and the impatient.
+    pub(crate) const FAST: Self = Self {
+        lasting: Duration::from_millis(1300),
+        patience: Duration::from_millis(350),
+        pause: Duration::ZERO,
+    };
+}
 
 /// All of them, in the order they are shown.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         key: "slow_payments",
         title: "Payments turn slow",
-        story: "The payment provider takes 3 s instead of 15 ms. Checkouts hold every worker of \
-                orders, and then pages that need no payment wait too.",
+        story: "The payment provider answers, three times later than any shopper waits. Checkouts \
+                hold every worker of orders, and then pages that need no payment wait too.",
         answer: "A timeout gives the workers back, the breaker stops asking, and orders keeps the \
                  sale to charge it later.",
         patterns: "timeout + breaker + bulkhead",
         broken: 3,
-        fault: Fault { latency_ms: 3000, ..HEALTHY },
+        fault: HEALTHY,
+        slow: true,
         service: "payments",
         lines: &[
             "timeout: { attempt: 150ms, total: 200ms }",
@@ -92,6 +118,7 @@ pub(crate) const ALL: &[Scenario] = &[
         patterns: "retry + budget",
         broken: 4,
         fault: Fault { error_rate: 0.3, ..HEALTHY },
+        slow: false,
         service: "reviews",
         lines: &[
             "timeout: { attempt: 400ms, total: 900ms }",
@@ -110,11 +137,12 @@ pub(crate) const ALL: &[Scenario] = &[
         patterns: "retry + outlier + health",
         broken: 0,
         fault: Fault { down: true, ..HEALTHY },
+        slow: false,
         service: "catalogue",
         lines: &[
             "timeout: { connect: 100ms, attempt: 300ms, total: 900ms }",
             "retry: { attempts: 2, backoff: { base: 1ms, cap: 10ms } }",
-            "outlier: { consecutive: 3, eject_for: 2s, max_ejected: 50% }",
+            "outlier: { consecutive: 3, base: 2s, ejected_max: 50% }",
             "health: { path: /healthz, every: 500ms }",
         ],
         visits: &[Visit { weight: 1, method: "GET", path: "/catalogue/socks" }],
@@ -131,6 +159,7 @@ pub(crate) const ALL: &[Scenario] = &[
         patterns: "timeout + breaker + stale fallback",
         broken: 4,
         fault: Fault { hang: true, ..HEALTHY },
+        slow: false,
         service: "reviews",
         lines: &[
             "timeout: { attempt: 200ms, total: 300ms }",
@@ -144,13 +173,19 @@ pub(crate) const ALL: &[Scenario] = &[
 ];
 
 impl Scenario {
+    /// What goes wrong at this pace.
+    pub(crate) fn fault(&self, pace: Pace) -> Fault {
+        let slow = u64::try_from(pace.patience.as_millis()).unwrap_or(u64::MAX).saturating_mul(3);
+        Fault { latency_ms: if self.slow { slow } else { 0 }, ..self.fault }
+    }
+
     /// The shoppers of this scenario: the same ones in both runs.
-    pub(crate) fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self, pace: Pace) -> Plan {
         let seed =
             self.key.bytes().fold(11, |seed: u64, byte| seed.wrapping_mul(131) + u64::from(byte));
         Plan {
             per_second: self.per_second,
-            patience: PATIENCE,
+            patience: pace.patience,
             in_flight_max: 400,
             seed,
             visits: self.visits,

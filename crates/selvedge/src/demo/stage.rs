@@ -236,8 +236,10 @@ fn configuration(
     operator: &str,
     extra: Option<(&str, &[&str])>,
 ) -> String {
+    // What is on by default is off here, so that each run shows its own patterns only.
     let mut text = format!(
-        "version: 1\nlisteners:\n  edge: {{ bind: \"{edge}\" }}\noperator: {{ bind: \"{operator}\" }}\nservices:\n"
+        "version: 1\nlisteners:\n  edge: {{ bind: \"{edge}\" }}\noperator: {{ bind: \"{operator}\" }}\n\
+         defaults:\n  balance: round_robin\n  retry: off\n  outlier: off\n  timeout: {{ attempt: 10s, total: 10s }}\nservices:\n"
     );
     let mut routes = String::from("routes:\n");
     let mut names: Vec<&str> = SHOP.iter().map(|member| member.service).collect();
@@ -254,13 +256,12 @@ fn configuration(
             "  {name}:\n    endpoints: [{}]\n    balance: round_robin",
             endpoints.join(", ")
         );
-        match extra {
-            Some((service, lines)) if service == name => {
-                for line in lines {
-                    let _ = writeln!(text, "    {line}");
-                }
+        if let Some((service, lines)) = extra
+            && service == name
+        {
+            for line in lines {
+                let _ = writeln!(text, "    {line}");
             }
-            _ => text.push_str("    timeout: { attempt: 10s, total: 10s }\n"),
         }
         let _ = writeln!(routes, "  - match: {{ path: /{name}/** }}\n    to: {name}");
     }

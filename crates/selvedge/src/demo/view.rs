@@ -3,7 +3,7 @@
 use super::{
     load::Sample,
     report::Outcome,
-    scenario::{ALL, BREAKS_AT, SHOP, Scenario},
+    scenario::{ALL, BREAKS_AT, Pace, SHOP, Scenario},
 };
 use crate::terminal::{Paint, Screen, cut, pad};
 use std::time::Duration;
@@ -15,7 +15,7 @@ const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '
 pub(crate) struct Frame<'a> {
     pub(crate) number: usize,
     pub(crate) scenario: &'a Scenario,
-    pub(crate) lasting: Duration,
+    pub(crate) pace: Pace,
     /// Where the run is; `None` before it begins.
     pub(crate) elapsed: Option<Duration>,
     pub(crate) broken_now: bool,
@@ -173,11 +173,11 @@ fn panel(
     columns: usize,
     paint: Paint,
 ) -> Vec<String> {
-    let elapsed = if runs { frame.elapsed.unwrap_or_default() } else { frame.lasting };
-    let breaks = frame.lasting.mul_f64(BREAKS_AT);
-    let mended = frame.lasting.mul_f64(frame.scenario.mended_at);
-    let outcome =
-        Outcome::of(samples, breaks, mended, elapsed.max(breaks + Duration::from_millis(1)));
+    let elapsed = if runs { frame.elapsed.unwrap_or_default() } else { frame.pace.lasting };
+    let breaks = frame.pace.lasting.mul_f64(BREAKS_AT);
+    let mended = frame.pace.lasting.mul_f64(frame.scenario.mended_at);
+    let pace = Pace { lasting: elapsed.max(breaks + Duration::from_millis(1)), ..frame.pace };
+    let outcome = Outcome::of(samples, breaks, mended, pace);
     let share = outcome.good_share();
     let painted = |text: String| {
         if outcome.visits == 0 {
@@ -224,7 +224,7 @@ fn chart(
     paint: Paint,
 ) -> Vec<String> {
     const ROWS: usize = 3;
-    let slot = frame.lasting.as_secs_f64() / columns as f64;
+    let slot = frame.pace.lasting.as_secs_f64() / columns as f64;
     let mut good = vec![0_u32; columns];
     let mut all = vec![0_u32; columns];
     for sample in samples {
@@ -262,8 +262,8 @@ fn timeline(frame: &Frame<'_>, columns: usize, paint: Paint) -> String {
     let breaks = (columns as f64 * BREAKS_AT) as usize;
     let mended = (columns as f64 * frame.scenario.mended_at) as usize;
     let label = " outage ";
-    let line = "─".repeat((mended - breaks).saturating_sub(label.len()) / 2);
-    let outage = pad(&format!("{line}{label}{line}"), mended - breaks).replace("  ", "──");
+    let dashes = (mended - breaks).saturating_sub(label.len());
+    let outage = format!("{}{label}{}", "─".repeat(dashes / 2), "─".repeat(dashes - dashes / 2));
     format!(
         "{}{}{}",
         paint.dim(&"─".repeat(breaks)),
@@ -290,7 +290,7 @@ fn wrap(text: &str, columns: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Paint, lines, wrap};
+    use super::{Frame, Pace, Paint, lines, wrap};
     use crate::demo::{
         load::{Sample, Verdict},
         scenario::ALL,
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_frame_in_the_middle_of_an_outage() {
-        let lasting = Duration::from_secs(7);
+        let lasting = Pace::FULL.lasting;
         let run = |until_ms: u64, verdict: Verdict| -> Vec<Sample> {
             (0..until_ms / 20)
                 .map(|i| {
@@ -319,7 +319,7 @@ mod tests {
         let frame = Frame {
             number: 4,
             scenario: &ALL[3],
-            lasting,
+            pace: Pace::FULL,
             elapsed: Some(Duration::from_secs(4)),
             broken_now: true,
             breaker: Some("open"),

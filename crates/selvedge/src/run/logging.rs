@@ -14,10 +14,16 @@ pub(crate) fn start(format: Option<LogFormat>) {
     // A second start, as tests do, changes nothing.
     let _ = match format {
         LogFormat::Json => registry
-            .with(fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(std::io::stderr))
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
-        LogFormat::Text => {
-            registry.with(fmt::layer().compact().with_ansi(colour).with_writer(std::io::stderr)).try_init()
-        }
+        LogFormat::Text => registry
+            .with(fmt::layer().compact().with_ansi(colour).with_writer(std::io::stderr))
+            .try_init(),
     };
 }

@@ -76,7 +76,13 @@ fn look(root: &Path, files: &[PathBuf]) -> Look {
     paths.extend(files.iter().cloned());
     paths.sort();
     paths.dedup();
-    Look(paths.into_iter().map(|path| (face(&path), path)).map(|(face, path)| (path, face)).collect())
+    Look(
+        paths
+            .into_iter()
+            .map(|path| (face(&path), path))
+            .map(|(face, path)| (path, face))
+            .collect(),
+    )
 }
 
 fn face(path: &Path) -> Option<Face> {

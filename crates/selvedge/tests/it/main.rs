@@ -1,3 +1,4 @@
 //! The real binary, as a person or a script meets it.
 
 mod commands;
+mod serving;

@@ -36,7 +36,8 @@ fn a_rename_over_the_file_is_noticed() {
 #[test]
 fn a_swapped_link_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let [one, two, link, fresh] = ["one", "two", "link", "fresh"].map(|name| folder.path().join(name));
+    let [one, two, link, fresh] =
+        ["one", "two", "link", "fresh"].map(|name| folder.path().join(name));
     fs::create_dir(&one).unwrap();
     fs::create_dir(&two).unwrap();
     fs::write(one.join("a.yaml"), "same").unwrap();
