@@ -37,9 +37,6 @@ pub struct Config {
     pub queue_for: Duration,
     /// Who comes next. Default [`Order::Fifo`].
     pub order: Order,
-    /// In a [`Pool`]: attempts that it is sure of; the rest up to
-    /// `max_in_flight` it borrows. Without a pool it has no effect. Default 0.
-    pub min_in_flight: u32,
 }
 
 /// Who comes next.
@@ -59,7 +56,6 @@ impl Default for Config {
             queue: 0,
             queue_for: Duration::from_millis(50),
             order: Order::default(),
-            min_in_flight: 0,
         }
     }
 }
@@ -81,35 +77,47 @@ impl Config {
             self.queue == 0 || !self.queue_for.is_zero(),
             "queue_for",
             "must be longer than zero where there is a queue",
-        )?;
-        ConfigError::require(
-            self.min_in_flight <= self.max_in_flight,
-            "min_in_flight",
-            "must not be above `max_in_flight`",
         )
     }
 }
 
-/// What partitions of an elastic bulkhead share.
+/// What the partitions of an elastic bulkhead share.
+///
+/// What one partition gives back to the pool does not wake those who wait at
+/// another: they go on when something of their own comes back.
 #[derive(Debug)]
 pub struct Pool {
     spare: AtomicU32,
 }
 
+/// A bulkhead's part in a [`Pool`].
+#[derive(Clone, Debug)]
+pub struct Partition {
+    pool: Arc<Pool>,
+    sure: u32,
+}
+
 impl Pool {
-    /// A pool of `size` permits, of which each partition's `min_in_flight` is
-    /// set aside.
+    /// A pool of `size` permits, and one partition for each count in `sure`:
+    /// so many are set aside for it, whatever the others do. What it may grow
+    /// to is its `max_in_flight`.
     ///
     /// # Errors
     ///
     /// If less is there than is set aside.
-    pub fn new(size: u32, partitions: &[Config]) -> Result<Arc<Self>, ConfigError> {
-        let set_aside: u64 = partitions.iter().map(|one| u64::from(one.min_in_flight)).sum();
+    pub fn partitioned(
+        size: u32,
+        sure: &[u32],
+    ) -> Result<(Arc<Self>, Vec<Partition>), ConfigError> {
+        let set_aside: u64 = sure.iter().copied().map(u64::from).sum();
         let spare = u64::from(size).checked_sub(set_aside).ok_or(ConfigError::new(
-            "pool",
-            "must not be smaller than the `min_in_flight` of its bulkheads together",
+            "size",
+            "must not be smaller than what is set aside for its partitions together",
         ))?;
-        Ok(Arc::new(Self { spare: AtomicU32::new(spare as u32) }))
+        let pool = Arc::new(Self { spare: AtomicU32::new(spare as u32) });
+        let partition = |sure: &u32| Partition { pool: Arc::clone(&pool), sure: *sure };
+        let partitions = sure.iter().map(partition).collect();
+        Ok((pool, partitions))
     }
 
     /// Permits that any partition may borrow now.
@@ -231,11 +239,11 @@ pub struct Bulkhead {
     /// Waiting in the high half, running in the low half: one word, so that
     /// nobody slips past the queue and no release overlooks it.
     word: AtomicU64,
-    /// Most in flight and least that it is sure of, packed likewise.
+    /// What it is sure of above the most in flight.
     limits: AtomicU64,
     rejected: AtomicU64,
     unannounced: AtomicU32,
-    pool: Option<Arc<Pool>>,
+    partition: Option<Partition>,
     queue: Mutex<Queue>,
 }
 
@@ -271,15 +279,15 @@ const fn low(word: u64) -> u32 {
 }
 
 impl Bulkhead {
-    /// An empty bulkhead; a partition of `pool` if there is one.
+    /// An empty bulkhead; elastic if it is given a partition of a [`Pool`].
     #[must_use]
-    pub fn new(config: Config, pool: Option<Arc<Pool>>) -> Self {
+    pub fn new(config: Config, partition: Option<Partition>) -> Self {
         Self {
             word: AtomicU64::new(0),
-            limits: AtomicU64::new(limits(&config, pool.is_some())),
+            limits: AtomicU64::new(limits(&config, partition.as_ref())),
             rejected: AtomicU64::new(0),
             unannounced: AtomicU32::new(0),
-            pool,
+            partition,
             queue: Mutex::new(Queue {
                 config,
                 last: 0,
@@ -379,14 +387,8 @@ impl Bulkhead {
     /// given to those who wait.
     pub fn reconfigure(&self, now: Instant, config: Config) {
         let mut queue = lock(&self.queue);
-        let elastic = self.pool.is_some();
-        let sure_before = high(self.limits.load(Ordering::Relaxed));
-        debug_assert!(
-            !elastic || sure_before == config.min_in_flight,
-            "a pool counts on the minimum of its partitions"
-        );
         queue.config = config;
-        self.limits.store(limits(&config, elastic), Ordering::Relaxed);
+        self.limits.store(limits(&config, self.partition.as_ref()), Ordering::Relaxed);
         while !queue.waiting.is_empty() {
             let Some(Permit(())) = self.take(|_| true) else { break };
             self.pass_on(now, &mut queue);
@@ -417,7 +419,7 @@ impl Bulkhead {
                 break None;
             }
             if low(word) >= sure && !borrowed {
-                borrowed = self.pool.as_ref().is_none_or(|pool| pool.borrow());
+                borrowed = self.partition.as_ref().is_none_or(|it| it.pool.borrow());
                 if !borrowed {
                     break None;
                 }
@@ -446,8 +448,8 @@ impl Bulkhead {
     }
 
     fn lend_back(&self) {
-        if let Some(pool) = &self.pool {
-            pool.give_back();
+        if let Some(partition) = &self.partition {
+            partition.pool.give_back();
         }
     }
 
@@ -513,6 +515,8 @@ impl Bulkhead {
     }
 }
 
-const fn limits(config: &Config, elastic: bool) -> u64 {
-    pack(if elastic { config.min_in_flight } else { config.max_in_flight }, config.max_in_flight)
+/// Without a pool everything up to the maximum is sure.
+fn limits(config: &Config, partition: Option<&Partition>) -> u64 {
+    let sure = partition.map_or(config.max_in_flight, |partition| partition.sure);
+    pack(sure, config.max_in_flight)
 }

@@ -406,7 +406,8 @@ impl Call {
         }
         let Some(place) = self.place(now, service, Avoid::Softly, rng) else {
             self.drop_leave(now, service);
-            self.reject_for_want_of_endpoint(now, service);
+            let (reason, retry_after) = self.want_of_endpoint(now, service);
+            self.reject(reason, retry_after);
             return None;
         };
         let Some(bulkhead) = service.bulkhead() else {
@@ -583,13 +584,11 @@ impl Call {
 
     fn anyone_to_ask(&mut self, now: Instant, service: &Service) -> bool {
         let endpoints = service.endpoints();
-        let open = |index: &usize| endpoints[*index].standing(now) == Standing::Excluded;
-        let all_open = (0..endpoints.len()).all(|index| open(&index));
-        if all_open {
-            let endpoints = endpoints.len() as u32;
-            self.trace.note(now, Decision::NoEndpoint { endpoints });
+        let asked = endpoints.iter().any(|one| one.standing(now) != Standing::Excluded);
+        if !asked {
+            self.want_of_endpoint(now, service);
         }
-        !all_open
+        asked
     }
 
     /// Chooses an endpoint whose breaker admits the attempt.
@@ -631,10 +630,8 @@ impl Call {
                 Ok(permit) => {
                     return Some(Place { endpoint, panic: pick.panic, breaker: Some(permit) });
                 }
-                Err(breaker::Rejected { state, counts, .. }) => {
-                    let (failed, calls) = (counts.failed, counts.calls);
-                    let no = Decision::CircuitOpen { endpoint, state, failed, calls };
-                    self.trace.note(now, no);
+                Err(rejected) => {
+                    self.trace.note(now, circuit_open(endpoint, rejected));
                     tried.add(endpoint);
                 }
             }
@@ -811,20 +808,31 @@ impl Call {
         self.phase = Phase::Done(End::Rejected(Rejected { reason, retry_after, last }));
     }
 
-    fn reject_for_want_of_endpoint(&mut self, now: Instant, service: &Service) {
+    /// Why no endpoint may be called, and when to come again.
+    fn want_of_endpoint(&mut self, now: Instant, service: &Service) -> (Reason, Option<Duration>) {
         let endpoints = service.endpoints();
-        let breakers = endpoints
-            .iter()
-            .filter(|endpoint| !endpoint.draining() && endpoint.weight() > 0)
-            .filter_map(|endpoint| endpoint.breaker());
-        let mut reason = Reason::NoEndpoint;
-        let mut soonest = Instant::MAX;
-        for breaker in breakers {
+        let (mut reason, mut soonest) = (Reason::NoEndpoint, None::<Duration>);
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            let Some(breaker) = endpoint.breaker() else { continue };
+            if endpoint.draining() || endpoint.weight() == 0 {
+                continue;
+            }
+            let first = reason == Reason::NoEndpoint;
             reason = Reason::CircuitOpen;
-            soonest = soonest.min(breaker.ready_at());
+            // Asking is how a breaker counts whom it turned away.
+            match breaker.admit(now).0 {
+                Ok(permit) => breaker.abandon(now, permit),
+                Err(rejected) => {
+                    if first {
+                        self.trace.note(now, circuit_open(index as u32, rejected));
+                    }
+                    let other = rejected.retry_after.into_iter();
+                    soonest = other.chain(soonest).min();
+                }
+            }
         }
         self.trace.note(now, Decision::NoEndpoint { endpoints: endpoints.len() as u32 });
-        self.reject(reason, (soonest != Instant::MAX).then(|| soonest.since(now)));
+        (reason, soonest)
     }
 
     fn take(&mut self, number: u32) -> Option<Running> {
@@ -840,6 +848,11 @@ impl Call {
 fn needed(now: Instant, service: &Service) -> Duration {
     let least = service.policy().deadline.attempt_min;
     service.usual_latency(now).map_or(least, |usual| usual.max(least))
+}
+
+const fn circuit_open(endpoint: u32, rejected: breaker::Rejected) -> Decision {
+    let breaker::Rejected { state, counts, .. } = rejected;
+    Decision::CircuitOpen { endpoint, state, failed: counts.failed, calls: counts.calls }
 }
 
 fn give_back(now: Instant, service: &Service, held: Held) {

@@ -189,10 +189,12 @@ fn whoever_queues_is_granted_what_is_released() {
 #[test]
 fn a_pool_lends_only_what_it_has() {
     loom::model(|| {
-        let config = bulkhead::Config { max_in_flight: 2, min_in_flight: 0, ..Default::default() };
-        let pool = bulkhead::Pool::new(1, &[config, config]).expect("it fits");
-        let partitions =
-            [(); 2].map(|()| bulkhead::Bulkhead::new(config, Some(std::sync::Arc::clone(&pool))));
+        let config = bulkhead::Config { max_in_flight: 2, ..Default::default() };
+        let (pool, partitions) = bulkhead::Pool::partitioned(1, &[0, 0]).expect("it fits");
+        let partitions: Vec<_> = partitions
+            .into_iter()
+            .map(|partition| bulkhead::Bulkhead::new(config, Some(partition)))
+            .collect();
         let (partitions, mine, theirs) =
             both(partitions, |partitions, index| partitions[index].try_admit());
         assert!(mine.is_some() ^ theirs.is_some());

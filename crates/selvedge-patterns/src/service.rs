@@ -110,7 +110,8 @@ impl Endpoint {
     /// What keeps new attempts from it at `now`.
     #[must_use]
     pub fn standing(&self, now: Instant) -> Standing {
-        if self.draining() || self.breaker.as_ref().is_some_and(|breaker| !breaker.ready(now)) {
+        let closed_off = self.target.weight == 0 || self.draining();
+        if closed_off || self.breaker.as_ref().is_some_and(|breaker| !breaker.ready(now)) {
             Standing::Excluded
         } else if self.healthy() && !self.ejected(now) {
             Standing::Usable

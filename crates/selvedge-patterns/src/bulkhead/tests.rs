@@ -151,10 +151,9 @@ fn more_room_is_given_to_those_who_wait() {
 /// minimum, and grows while the pool has something to spare.
 #[test]
 fn partitions_expand_and_contract() {
-    let partition = |min_in_flight, max| Config { min_in_flight, ..config(max, 0) };
-    let configs = [partition(2, 6), partition(3, 8)];
-    let pool = Pool::new(10, &configs).unwrap();
-    let [a, b] = configs.map(|config| Bulkhead::new(config, Some(pool.clone())));
+    let (pool, partitions) = Pool::partitioned(10, &[2, 3]).unwrap();
+    let mut partitions = partitions.into_iter();
+    let [a, b] = [6, 8].map(|max| Bulkhead::new(config(max, 0), partitions.next()));
     let of_a: Vec<Permit> = (0..6).map(|_| admitted(a.admit(T, Instant::MAX))).collect();
     assert!(a.try_admit().is_none(), "its maximum");
     let of_b: Vec<Permit> = (0..4).map(|_| admitted(b.admit(T, Instant::MAX))).collect();
@@ -167,7 +166,7 @@ fn partitions_expand_and_contract() {
     of_b.into_iter().chain(more).for_each(|permit| b.release(T, permit));
     sure.into_iter().for_each(|permit| a.release(T, permit));
     assert_eq!(pool.spare(), 5);
-    assert!(Pool::new(4, &configs).is_err());
+    assert!(Pool::partitioned(4, &[2, 3]).is_err());
 }
 
 #[test]
@@ -177,7 +176,6 @@ fn nonsense_is_refused() {
     assert_eq!(key(config(0, 0)), Err("max_in_flight"));
     assert_eq!(key(config(1, QUEUE_MAX + 1)), Err("queue"));
     assert_eq!(key(Config { queue_for: Duration::ZERO, ..config(1, 1) }), Err("queue_for"));
-    assert_eq!(key(Config { min_in_flight: 2, ..config(1, 0) }), Err("min_in_flight"));
 }
 
 proptest! {

@@ -279,6 +279,11 @@ fn rule_2_an_open_breaker_is_never_slept_on() {
         }
         end @ End::Answered { .. } => panic!("{end:?}"),
     }
+    let (state, failed, calls) = (breaker::State::Open, 1, 1);
+    let why = Decision::CircuitOpen { endpoint: 0, state, failed, calls };
+    assert!(call.trace().notes().any(|note| note.decision == why), "{}", call.trace());
+    let rejected = rig.service.view(rig.now).endpoints[0].breaker.unwrap().rejected;
+    assert_eq!(rejected, 2, "the retry and the call");
     rig.finish(call);
 
     let mut rig = Rig::new(policy, 2);
