@@ -4,13 +4,13 @@
 //! The main thread runs the operator API and everything that is not proxied
 //! traffic, on a runtime of its own, so it answers when the workers are busy.
 
-mod live;
+mod access_log;
 mod logging;
 mod operated;
 mod running;
 mod watch;
 
-use self::{running::Running, watch::Watch};
+use self::{access_log::AccessLog, running::Running, watch::Watch};
 use crate::{cli, end_with_stdin, failure::Failure};
 use selvedge_api::operator;
 use selvedge_patterns::{
@@ -70,11 +70,21 @@ async fn serve(
         Some(operator) => Some(Surface::bind(operator)?),
         None => None,
     };
-    let _ = no_access_log;
-    let hooks = Hooks::default();
+    let access_log =
+        match no_access_log {
+            true => None,
+            false => Some(AccessLog::open(io::stdout()).map_err(|error| {
+                Failure::cannot_start("the access log cannot be started", error)
+            })?),
+        };
+    let hooks = Hooks {
+        access: access_log
+            .clone()
+            .map(|log| Arc::new(log) as Arc<dyn selvedge_proxy::access::Sink>),
+    };
     let proxy = Proxy::start(loaded.proxy.clone(), hooks)
         .map_err(|error| Failure::cannot_start("the proxy cannot start", running::chain(&error)))?;
-    let running = Arc::new(Running::new(file.clone(), loaded, proxy.handle()));
+    let running = Arc::new(Running::new(file.clone(), loaded, proxy.handle(), access_log));
     if let Some(surface) = &mut surface {
         surface.serve(&running);
     }
@@ -137,13 +147,16 @@ async fn drain(proxy: Proxy, running: &Running, signals: &mut Signals) -> Result
         _ = ended => info!(took_ms = begun.elapsed().as_millis() as u64, "drained"),
         () = signals.end() => {
             warn!("second signal: calls in flight are cut");
+            running.flush();
             leave(130);
         }
         () = tokio::time::sleep(within + DRAIN_SLACK) => {
             warn!("drain took too long: calls in flight are cut");
+            running.flush();
             leave(0);
         }
     }
+    running.flush();
     Ok(())
 }
 

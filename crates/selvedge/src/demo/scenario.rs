@@ -99,7 +99,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: "payments",
         lines: &[
             "timeout: { attempt: 150ms, total: 200ms }",
-            "breaker: { window: 5s, failure_rate: 50%, min_calls: 10, open_for: 1s, probes: 1 }",
+            "breaker: { consecutive: 10, open_for: 1s, probes: 1 }",
             "bulkhead: { max_in_flight: 10 }",
         ],
         visits: &[
@@ -163,7 +163,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: "reviews",
         lines: &[
             "timeout: { attempt: 200ms, total: 300ms }",
-            "breaker: { window: 5s, failure_rate: 50%, min_calls: 10, open_for: 500ms, probes: 1 }",
+            "breaker: { consecutive: 10, open_for: 500ms, probes: 1 }",
             "fallback: { stale_for: 5m }",
         ],
         visits: &[Visit { weight: 1, method: "GET", path: "/reviews/7" }],

@@ -11,6 +11,7 @@ use selvedge_proxy::{
     Config,
     config::{self, PathMatch, ValueMatch},
     route::{Asked, Table},
+    telemetry::ServiceCounts,
 };
 use std::collections::VecDeque;
 use tracing::{info, warn};
@@ -110,6 +111,23 @@ pub(super) fn service(
         queued: seen.bulkhead.map_or(0, |bulkhead| u64::from(bulkhead.queued)),
         budget_left: seen.budget.map(budget_left),
         panic: in_panic(&seen),
+    }
+}
+
+/// What was counted of a service.
+pub(super) fn counts(counts: ServiceCounts) -> view::Counts {
+    view::Counts {
+        calls: counts.calls,
+        good: counts.good,
+        failed: counts.calls.saturating_sub(counts.good).saturating_sub(counts.rejected),
+        rejected: counts.rejected,
+        attempts: counts.attempts,
+        retries: counts.retries,
+        hedges: counts.hedges,
+        fallbacks: counts.fallbacks,
+        latency_ms_sum: milliseconds(counts.time),
+        p50_ms: counts.p50.map(milliseconds),
+        p99_ms: counts.p99.map(milliseconds),
     }
 }
 

@@ -2,7 +2,7 @@
 //! configuration is taken.
 
 use super::{
-    live,
+    access_log::AccessLog,
     operated::{self, History},
 };
 use selvedge_api::operator::{Action, Operated, Refusal, Target, view};
@@ -24,6 +24,7 @@ pub(crate) struct Running {
     file: PathBuf,
     proxy: Handle,
     started_at_ms: u64,
+    access_log: Option<AccessLog>,
     state: Mutex<State>,
     histories: Mutex<HashMap<String, History>>,
     /// Held while a configuration is read and taken, so that two reloads do not cross.
@@ -48,12 +49,18 @@ pub(crate) struct Change {
 }
 
 impl Running {
-    pub(crate) fn new(file: PathBuf, loaded: Loaded, proxy: Handle) -> Self {
+    pub(crate) fn new(
+        file: PathBuf,
+        loaded: Loaded,
+        proxy: Handle,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         let now = unix_ms();
         Self {
             file,
             proxy,
             started_at_ms: now,
+            access_log,
             state: Mutex::new(State {
                 loaded,
                 generation: 1,
@@ -114,11 +121,11 @@ impl Running {
     /// Takes what the patterns have to tell: into the log, and into the
     /// histories that the operator API shows.
     pub(crate) fn tick(&self) {
-        let (now, now_ms) = (live::now(&self.proxy), unix_ms());
+        let (now, now_ms) = (self.proxy.now(), unix_ms());
         let config = self.proxy.config();
         let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
         histories.retain(|name, _| config.services.iter().any(|service| service.name == *name));
-        for (service, event) in live::take_events(&self.proxy) {
+        for (service, event) in self.proxy.take_events() {
             operated::log(&service, &event);
             let ago = u64::try_from(now.since(event.at).as_millis()).unwrap_or(0);
             histories.entry(service).or_default().push(now_ms.saturating_sub(ago), event);
@@ -129,12 +136,18 @@ impl Running {
     pub(crate) fn begin_drain(&self) {
         self.state().draining = true;
     }
+
+    /// Writes what is left of the access log. Call when no worker runs any more.
+    pub(crate) fn flush(&self) {
+        if let Some(log) = &self.access_log {
+            log.flush();
+        }
+    }
 }
 
 impl Running {
     fn service(&self, name: &str) -> Result<Arc<Service>, Refusal> {
-        live::service(&self.proxy, name)
-            .ok_or_else(|| Refusal::Unknown(format!("no service `{name}`")))
+        self.proxy.service(name).ok_or_else(|| Refusal::Unknown(format!("no service `{name}`")))
     }
 
     /// Does `act` to every endpoint that `target` means.
@@ -160,7 +173,7 @@ impl Running {
     }
 
     fn control(&self, target: &Target, control: Control) -> Result<(), Refusal> {
-        let now = live::now(&self.proxy);
+        let now = self.proxy.now();
         self.each(target, |service, index| {
             if service.control_breaker(now, index, control) {
                 Ok(())
@@ -171,7 +184,7 @@ impl Running {
     }
 
     fn drain(&self, target: &Target, draining: bool) -> Result<(), Refusal> {
-        let now = live::now(&self.proxy);
+        let now = self.proxy.now();
         self.each(target, |service, index| {
             service.drain(now, index, draining);
             Ok(())
@@ -185,15 +198,16 @@ impl Operated for Running {
     }
 
     fn services(&self) -> Vec<view::Service> {
-        let now = live::now(&self.proxy);
+        let now = self.proxy.now();
         let histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
         self.proxy
             .config()
             .services
             .iter()
             .filter_map(|config| {
-                let service = live::service(&self.proxy, &config.name)?;
-                let counts = view::Counts::default();
+                let service = self.proxy.service(&config.name)?;
+                let counts =
+                    self.proxy.counts(&config.name).map(operated::counts).unwrap_or_default();
                 Some(operated::service(
                     &config.name,
                     &service,
@@ -231,9 +245,10 @@ impl Operated for Running {
     }
 
     fn explain(&self, question: &view::Question) -> Result<view::Explanation, String> {
-        let now = live::now(&self.proxy);
+        let now = self.proxy.now();
         operated::explain(&self.proxy.config(), question, |name| {
-            live::service(&self.proxy, name)
+            self.proxy
+                .service(name)
                 .map(|service| operated::steps(&service, now))
                 .unwrap_or_default()
         })
@@ -259,7 +274,7 @@ impl Operated for Running {
     fn metrics(&self) -> String {
         // The patterns' changes are counted as they are taken, so take them first.
         self.tick();
-        let mut text = live::metrics(&self.proxy);
+        let mut text = self.proxy.metrics();
         let refused = {
             let state = self.state();
             (state.reloads_refused, state.last_error.is_some())

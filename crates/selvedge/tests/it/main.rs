@@ -1,4 +1,5 @@
 //! The real binary, as a person or a script meets it.
 
 mod commands;
+mod demo;
 mod serving;
