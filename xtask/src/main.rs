@@ -10,6 +10,7 @@
 
 mod bench;
 mod index;
+mod instructions;
 mod peers;
 mod phases;
 mod tidy;
@@ -29,7 +30,9 @@ cargo xtask <COMMAND>
   ci               the same as `CI=true cargo xtask test`
   tidy             the rules of the house that a compiler does not know
   index            write docs/errors/README.md from the pages beside it
-  bench [FILTER]   criterion benchmarks of every crate; gungraun's where valgrind is installed
+  bench [FILTER]   criterion benchmarks of every crate
+  instructions [--bless]
+                   instructions per decision, counted by valgrind, against the table kept with them
   help             this text
 ";
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::command(&root),
         ["index"] => index::command(&root),
         ["bench", rest @ ..] => bench::command(&root, rest),
+        ["instructions", rest @ ..] => instructions::command(&root, rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             ExitCode::SUCCESS

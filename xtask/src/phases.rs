@@ -1,7 +1,7 @@
 //! `cargo xtask test`: one phase after another, all of them even when one
 //! fails, with the time each took.
 
-use crate::{peers, tidy};
+use crate::{instructions, peers, tidy};
 use std::{
     path::Path,
     process::{Command, ExitCode},
@@ -124,6 +124,9 @@ pub(crate) fn test(root: &Path, scope: Scope) -> ExitCode {
                     ("CARGO_PROFILE_DEV_OPT_LEVEL", "2"),
                 ],
             );
+        }
+        if instructions::available() {
+            phases.phase("instruction counts", |root| instructions::check(root, false));
         }
     }
     summary(&phases.done, &missing, scope)

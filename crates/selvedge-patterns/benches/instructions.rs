@@ -11,14 +11,20 @@ use std::hint::black_box;
 use std::time::Instant as Clock;
 
 use selvedge_patterns::balance::{self, Balancer, Candidates, Load, Standing};
+use selvedge_patterns::breaker;
 use selvedge_patterns::budget::{self, Budget};
+use selvedge_patterns::bulkhead::{self, Bulkhead};
+use selvedge_patterns::call::{Call, Request, Step};
 use selvedge_patterns::hedge::{self, Hedge};
 use selvedge_patterns::limit::keyed::{self, Keyed};
 use selvedge_patterns::limit::{self, Algorithm, Limiter, Rate};
-use selvedge_patterns::outcome::Outcome;
+use selvedge_patterns::outcome::{Outcome, Safety};
 use selvedge_patterns::outlier::{self, Detector, Host};
+use selvedge_patterns::policy::Policy;
 use selvedge_patterns::quantile;
 use selvedge_patterns::random::SplitMix64;
+use selvedge_patterns::retry;
+use selvedge_patterns::service::{Service, Target};
 use selvedge_patterns::time::{Duration, Instant};
 
 const CASES: &[(&str, fn(Runner))] = &[
@@ -36,6 +42,9 @@ const CASES: &[(&str, fn(Runner))] = &[
     ("balance/peak_ewma/pick", |runner| pick(runner, balance::Algorithm::PeakEwma)),
     ("balance/start_and_settle", load),
     ("outlier/settle", outlier_settle),
+    ("breaker/admit_and_settle", breaker_admit),
+    ("bulkhead/admit_and_release", bulkhead_admit),
+    ("call/five_patterns", call),
     ("hedge/deposit_and_delay", hedge_delay),
     ("quantile/record", quantile_record),
 ];
@@ -185,6 +194,50 @@ fn outlier_settle(runner: Runner) {
     let detector = Detector::new(Instant::ZERO, outlier::Config::default());
     let mut ticks = Ticks(0);
     runner.run(|| detector.settle(ticks.next(), hosts.as_slice(), black_box(3), Outcome::Success));
+}
+
+fn breaker_admit(runner: Runner) {
+    let breaker = breaker::Shared::new(Instant::ZERO, breaker::Config::default(), 1);
+    let mut ticks = Ticks(0);
+    runner.run(|| {
+        let now = ticks.next();
+        let permit = breaker.admit(now).0.expect("closed");
+        breaker.settle(now, permit, Outcome::Success)
+    });
+}
+
+fn bulkhead_admit(runner: Runner) {
+    let bulkhead = Bulkhead::new(bulkhead::Config::default(), None);
+    let mut ticks = Ticks(0);
+    runner.run(|| {
+        let permit = bulkhead.try_admit().expect("room");
+        bulkhead.release(ticks.next(), permit);
+    });
+}
+
+/// A call that goes well through deadline, retry, breaker, bulkhead and timeout.
+fn call(runner: Runner) {
+    let policy = Policy {
+        retry: Some(retry::Config::default()),
+        budget: Some(budget::Config::default()),
+        breaker: Some(breaker::Config::default()),
+        bulkhead: Some(bulkhead::Config::default()),
+        ..Policy::default()
+    };
+    let service = Service::new(Instant::ZERO, policy, vec![Target::new("one")], 1);
+    let mut rng = SplitMix64::new(1);
+    let mut ticks = Ticks(0);
+    runner.run(|| {
+        let now = ticks.next();
+        let mut call = Call::begin(now, &service, Request::new(Safety::Safe));
+        let Step::Start(attempt) = call.next(now, &service, &mut rng) else {
+            unreachable!("it starts")
+        };
+        call.settle(now, &service, attempt.number, Outcome::Success);
+        let end = call.next(now, &service, &mut rng);
+        call.finish(now, &service);
+        end
+    });
 }
 
 fn hedge_delay(runner: Runner) {

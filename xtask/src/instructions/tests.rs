@@ -1,0 +1,18 @@
+use super::*;
+
+#[test]
+fn the_count_is_read_from_the_report() {
+    let report = "==7== Cachegrind\n==7== \n==7== I refs:        1,234,567\n";
+    assert_eq!(parse_total(report), Some(1_234_567));
+    assert_eq!(parse_total("==7== I   refs:      89\n"), Some(89));
+    assert_eq!(parse_total("no such line"), None);
+}
+
+#[test]
+fn only_what_differs_enough_is_a_finding() {
+    assert_eq!(judge(Some(100.0), 109.0), None);
+    assert!(judge(Some(100.0), 111.0).is_some());
+    assert!(judge(Some(100.0), 89.0).is_some());
+    assert_eq!(judge(Some(20.0), 23.5), None, "a few instructions are noise");
+    assert!(judge(None, 1.0).is_some());
+}
