@@ -87,6 +87,10 @@ codes! {
     UNUSED = "SV0163";
     /// A pattern that cannot act with the other settings as they are.
     INEFFECTIVE = "SV0164";
+    /// A part of the configuration that the simulator does not model.
+    NOT_SIMULATED = "SV0501";
+    /// A model of which no simulation can be made.
+    IMPOSSIBLE_MODEL = "SV0502";
 }
 
 /// Whether a problem stops the configuration from being used.

@@ -11,6 +11,7 @@ mod expand;
 mod lint;
 mod load;
 mod read;
+pub mod scenario;
 pub mod schema;
 mod show;
 mod source;

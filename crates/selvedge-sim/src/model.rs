@@ -4,6 +4,7 @@
 //! [`Scenario`] (the reader of scenario files, a test) says everything, and
 //! [`Scenario::validate`] refuses what cannot be simulated with the reason.
 
+use selvedge_patterns::limit;
 use selvedge_patterns::outcome::Safety;
 use selvedge_patterns::policy::Policy;
 use selvedge_patterns::time::{Duration, nanos};
@@ -47,6 +48,9 @@ pub struct Client {
     pub user_retry: Option<UserRetry>,
     /// Whether its calls may be repeated by policies.
     pub safety: Safety,
+    /// What each gateway admits of its calls, and how many keys share them:
+    /// every key has an allowance of its own.
+    pub limit: Option<(limit::Config, u32)>,
 }
 
 impl Client {
@@ -60,6 +64,7 @@ impl Client {
             deadline: None,
             user_retry: None,
             safety: Safety::Safe,
+            limit: None,
         }
     }
 }
@@ -613,6 +618,13 @@ impl Scenario {
                     why,
                 })?;
                 positive(&format!("the mean think time of {name}"), think.mean())?;
+            }
+        }
+        if let Some((limit, keys)) = &client.limit {
+            positive(&format!("the keys of {name}"), f64::from(*keys))?;
+            if let Err(error) = limit.validate() {
+                let (key, problem) = (format!("limit.{}", error.key), error.to_string());
+                return Err(Refused::Policy { service: name.clone(), key, problem });
             }
         }
         let Some(retry) = &client.user_retry else { return Ok(()) };

@@ -431,6 +431,14 @@ impl World<'_> {
         }
     }
 
+    /// A call that the gateway's rate limit turns away.
+    pub(super) fn limited(&mut self, hop: u32) {
+        let service = self.hops[hop as usize].service;
+        self.record.services[service as usize].calls += 1;
+        self.count_rejection(service, "rate_limited");
+        self.end_hop(hop, false);
+    }
+
     fn end_hop(&mut self, hop: u32, good: bool) {
         let state = &mut self.hops[hop as usize];
         state.timer_at = u64::MAX;

@@ -1,7 +1,8 @@
 //! Those who call, and what they make of the answers.
 
+use selvedge_patterns::limit::Limiter;
 use selvedge_patterns::random::Rng;
-use selvedge_patterns::time::nanos;
+use selvedge_patterns::time::{Instant, nanos};
 
 use super::{Kind, Parent, Ref, World, word};
 use crate::draw::{self, Purpose};
@@ -17,6 +18,8 @@ pub(super) struct ClientState {
     phase: usize,
     phase_ends: u64,
     phases: u64,
+    /// One limiter per gateway and key.
+    limits: Vec<Limiter>,
 }
 
 pub(super) fn build(scenario: &Scenario, seed: u64) -> Vec<ClientState> {
@@ -28,11 +31,30 @@ pub(super) fn build(scenario: &Scenario, seed: u64) -> Vec<ClientState> {
             phase: 0,
             phase_ends: 0,
             phases: 0,
+            limits: limits(scenario, client),
         })
         .collect()
 }
 
+fn limits(scenario: &Scenario, client: usize) -> Vec<Limiter> {
+    let Some((config, keys)) = scenario.clients[client].limit else { return Vec::new() };
+    let fresh = |_| Limiter::new(config).expect("the scenario has been validated");
+    (0..scenario.gateways * keys).map(fresh).collect()
+}
+
 impl World<'_> {
+    /// Whether the gateway that a call comes by admits it.
+    fn within_limit(&self, client: u32, hop: u32) -> bool {
+        let Some((_, keys)) = self.scenario.clients[client as usize].limit else { return true };
+        let state = &self.clients[client as usize];
+        let luck = self.hops[hop as usize].luck;
+        let gateway = self.gateway_for(client, luck);
+        let key =
+            draw::source(state.entity, luck, 1, Purpose::Gateway).below(u64::from(keys)) as u32;
+        let limiter = &state.limits[(gateway * keys + key) as usize];
+        limiter.admit(Instant::from_nanos(self.now), 1).is_ok()
+    }
+
     pub(super) fn begin_client(&mut self, client: u32) {
         match &self.scenario.clients[client as usize].arrivals {
             Arrivals::Closed { users, think } => {
@@ -209,7 +231,11 @@ impl World<'_> {
             let event = word(Kind::Deadline, hop, state.generation);
             self.agenda.push(self.now, state.deadline, event);
         }
-        self.launch(hop);
+        if self.within_limit(client, hop) {
+            self.launch(hop);
+        } else {
+            self.limited(hop);
+        }
     }
 
     pub(super) fn client_deadline(&mut self, hop: u32, generation: u32) {
