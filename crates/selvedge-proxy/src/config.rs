@@ -61,6 +61,16 @@ pub struct Listener {
     pub protocol: Downstream,
 }
 
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            protocol: Downstream::default(),
+        }
+    }
+}
+
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Downstream {

@@ -1,7 +1,7 @@
 //! Drives one call: does what its state machine says, and nothing else.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -10,8 +10,8 @@ use selvedge_patterns::bulkhead::Ticket;
 use selvedge_patterns::call::{Attempt, End, Reason, Rejected, Step};
 use selvedge_patterns::outcome::{Failure, Outcome};
 use selvedge_patterns::time::Instant;
-use tokio::time::Sleep;
 
+use crate::alarm::Alarm;
 use crate::body::{Body, RequestBody};
 use crate::classify;
 use crate::journey::Journey;
@@ -83,7 +83,8 @@ pub(crate) async fn run<S: Source>(
 
 impl<S: Source> Drive<'_, S> {
     async fn run(mut self, mut now: Instant) -> Ended {
-        let mut timer = pin!(None::<Sleep>);
+        let worker = self.worker;
+        let mut alarm = worker.alarms.lend();
         loop {
             match self.next(now) {
                 Step::Start(attempt) => {
@@ -94,22 +95,22 @@ impl<S: Source> Drive<'_, S> {
                 Step::Cancel(number) => self.cancel(now, number),
                 Step::Done(end) => return self.end(end),
                 Step::Queue { ticket, until } => {
-                    self.set(&mut timer, until);
-                    self.queue(ticket, timer.as_mut()).await;
+                    let until = self.worker.clock.timer(until);
+                    self.queue(ticket, until, &mut alarm).await;
                     now = self.worker.clock.now();
                 }
                 Step::Wait { until } => {
-                    self.set(&mut timer, until);
-                    poll_fn(|cx| expired(&mut timer, cx)).await;
+                    let until = self.worker.clock.timer(until);
+                    poll_fn(|cx| alarm.poll(until, cx)).await;
                     now = self.worker.clock.now();
                 }
                 Step::Idle { until } => {
-                    self.set(&mut timer, until);
+                    let until = self.worker.clock.timer(until);
                     let ended = poll_fn(|cx| {
                         if let Some(ended) = self.poll_running(cx) {
                             return Poll::Ready(Some(ended));
                         }
-                        expired(&mut timer, cx).map(|()| None)
+                        alarm.poll(until, cx).map(|()| None)
                     });
                     let ended = ended.await;
                     now = self.worker.clock.now();
@@ -135,17 +136,8 @@ impl<S: Source> Drive<'_, S> {
         step
     }
 
-    fn set(&self, timer: &mut Pin<&mut Option<Sleep>>, until: Instant) {
-        let at = self.worker.clock.timer(until);
-        match timer.as_mut().as_pin_mut() {
-            Some(sleep) if sleep.deadline() == at => {}
-            Some(sleep) => sleep.reset(at),
-            None => timer.set(Some(tokio::time::sleep_until(at))),
-        }
-    }
-
     /// Waits in the bulkhead's queue until let in, or until time is up.
-    async fn queue(&mut self, ticket: Ticket, mut timer: Pin<&mut Option<Sleep>>) {
+    async fn queue(&mut self, ticket: Ticket, until: tokio::time::Instant, alarm: &mut Alarm<'_>) {
         let mut registered = false;
         let service = self.service;
         poll_fn(|cx| {
@@ -155,11 +147,11 @@ impl<S: Source> Drive<'_, S> {
             if std::mem::replace(&mut registered, true) {
                 return Poll::Ready(());
             }
-            let granted = matches!(self.next(self.worker.clock.now()), Step::Queue { .. });
-            if !granted {
+            let waits = matches!(self.next(self.worker.clock.now()), Step::Queue { .. });
+            if !waits {
                 return Poll::Ready(());
             }
-            expired(&mut timer, cx)
+            alarm.poll(until, cx)
         })
         .await;
         service.stop_waiting(ticket);
@@ -281,13 +273,6 @@ impl<S: Source> Drive<'_, S> {
             }
             _ => Refusal::new(kind, detail).after(rejected.retry_after),
         }
-    }
-}
-
-fn expired(timer: &mut Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
-    match timer.as_mut().as_pin_mut() {
-        Some(sleep) => sleep.poll(cx),
-        None => Poll::Ready(()),
     }
 }
 

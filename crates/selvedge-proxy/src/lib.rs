@@ -34,6 +34,7 @@ mod pool;
 mod resolve;
 mod tunnel;
 
+mod alarm;
 mod clock;
 
 pub use clock::Clock;

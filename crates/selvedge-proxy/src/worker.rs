@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::alarm::Alarms;
 use crate::clock::Clock;
 use crate::config::{ConnectionLimits, Downstream};
 use crate::forward;
@@ -48,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) rng: RefCell<SplitMix64>,
     pub(crate) scribe: RefCell<Scribe>,
+    pub(crate) alarms: Alarms,
     pub(crate) counts: Arc<WorkerCounts>,
     index: usize,
     local: RefCell<Rc<Local>>,
@@ -136,6 +138,7 @@ impl Worker {
             shared,
             rng: RefCell::new(SplitMix64::new(seed)),
             scribe: RefCell::default(),
+            alarms: Alarms::default(),
             local: RefCell::new(Rc::new(local)),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
