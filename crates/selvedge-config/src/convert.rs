@@ -19,17 +19,29 @@ use crate::{
     schema::{self, File},
     source::Span,
     suggest::nearest,
-    tree::{Entry, Kind, Node},
+    tree::{Kind, Node},
 };
 
 /// The data plane's configuration; what is wrong with it joins `problems`.
 pub(crate) fn convert(file: &File, root: &Node, problems: &mut Vec<Diagnostic>) -> proxy::Config {
     let config = Convert { file, problems }.all();
     for problem in config.validate().err().unwrap_or_default() {
+        // Looked up here, with suggestions and both places.
+        let known =
+            problem.problem.starts_with("names no ") || problem.problem == "is declared twice";
         let key = rename(&problem.key);
-        let span = place(root, file, &key);
-        let known = |it: &Diagnostic| it.span == Some(span) && it.severity == Severity::Error;
-        if !problems.iter().any(known) {
+        let (span, section) = place(root, file, &key);
+        let within = |it: &Diagnostic| {
+            let inside = |at: Span| {
+                at.file() == section.file()
+                    && at.start() >= section.start()
+                    && at.end() <= section.end()
+            };
+            it.severity == Severity::Error && it.span.is_some_and(inside)
+        };
+        // What could not be read has been replaced by its default, and a
+        // complaint about that would mislead.
+        if !known && !problems.iter().any(within) {
             let message = format!("`{}` {}", short_name(&key, file), problem.problem);
             problems.push(Diagnostic::error(Code::OUT_OF_RANGE, message).at(span, ""));
         }
@@ -94,37 +106,42 @@ pub(crate) fn route_name(route: &schema::Route) -> String {
     route.name.as_ref().map_or_else(String::new, |name| name.as_str().to_owned())
 }
 
-/// The place of a key of the file, or of the nearest key around it that is there.
-fn place(root: &Node, file: &File, key: &str) -> Span {
+/// The place of a key of the file, or of the nearest key around it that is
+/// there; and all that stands in its section.
+fn place(root: &Node, file: &File, key: &str) -> (Span, Span) {
     let (kind, rest) = key.split_once('.').unwrap_or((key, ""));
-    let Some(top) = root.get(kind) else { return root.span };
-    let mut span = top.key_span;
-    let mut node = &top.value;
-    let mut rest = rest;
+    let whole = |from: Span, node: &Node| Span::new(from.file(), from.start(), node.end());
+    let Some(top) = root.get(kind) else { return (root.span, root.span) };
+    let (mut span, mut node, mut rest) = (top.key_span, &top.value, rest);
     let (name, behind) = owner(key, file);
     if let Some(name) = name {
         rest = behind;
-        if kind == "routes" {
-            let index = file.routes.iter().position(|route| route_name(route) == name);
-            let Kind::Sequence(routes) = &node.kind else { return span };
-            let Some(route) = index.and_then(|index| routes.get(index)) else { return span };
-            (node, span) = (route, route.span);
-        } else if let Some(entry) = node.get(&name) {
-            (node, span) = (&entry.value, entry.key_span);
+        let index = file.routes.iter().position(|route| route_name(route) == name);
+        match (&node.kind, index) {
+            (Kind::Sequence(routes), Some(index)) if kind == "routes" => {
+                let Some(route) = routes.get(index) else { return (span, span) };
+                (node, span) = (route, route.span);
+            }
+            _ => {
+                if let Some(entry) = node.get(&name) {
+                    (node, span) = (&entry.value, entry.key_span);
+                }
+            }
         }
     }
-    for part in rest.split('.').filter(|part| !part.is_empty()) {
+    let mut section = whole(span, node);
+    for (depth, part) in rest.split('.').filter(|part| !part.is_empty()).enumerate() {
         let Some(entry) = node.get(part) else { break };
-        (node, span) = (&entry.value, around(entry));
+        if depth == 0 {
+            section = whole(entry.key_span, &entry.value);
+        }
+        node = &entry.value;
+        span = match node.kind {
+            Kind::Scalar(_) => node.span,
+            _ => entry.key_span,
+        };
     }
-    span
-}
-
-fn around(entry: &Entry) -> Span {
-    match entry.value.kind {
-        Kind::Scalar(_) => entry.value.span,
-        _ => entry.key_span,
-    }
+    (span, section)
 }
 
 struct Convert<'a> {
@@ -136,6 +153,7 @@ impl Convert<'_> {
     fn all(&mut self) -> proxy::Config {
         let file = self.file;
         self.names_are_plain();
+        self.routes_differ();
         proxy::Config {
             listeners: file.listeners.iter().map(|(name, it)| listener(name, it)).collect(),
             ambassador: file.ambassador.as_ref().map(|it| proxy::Ambassador { bind: *it.bind }),
@@ -174,6 +192,22 @@ impl Convert<'_> {
                     name.span(),
                     message,
                     "a name has 1 to 128 letters, digits, `-`, `_` and `.`",
+                );
+            }
+        }
+    }
+
+    fn routes_differ(&mut self) {
+        let routes = &self.file.routes;
+        for (index, route) in routes.iter().enumerate() {
+            let earlier = routes[..index].iter().find(|it| it.name == route.name);
+            if let Some(earlier) = earlier {
+                let message = format!("two routes are called `{}`", route_name(route));
+                self.problems.push(
+                    Diagnostic::error(Code::CONFLICT, message)
+                        .at(route.name.span(), "again here")
+                        .and(earlier.name.span(), "first here")
+                        .help("rename one, or leave `name` out"),
                 );
             }
         }
@@ -334,12 +368,8 @@ impl Convert<'_> {
     fn budget(&mut self, it: &schema::Budget) -> budget::Config {
         let per_second = it.floor.each_second();
         if it.floor.given() && per_second.fract() != 0.0 {
-            let message = format!("`floor` is {per_second} a second");
-            self.wrong(
-                it.floor.span(),
-                message,
-                "a floor is a whole number of attempts a second, or `0/s`",
-            );
+            let message = format!("`floor` of {} is not a whole number a second", *it.floor);
+            self.wrong(it.floor.span(), message, "write it by the second: `10/s`, `0/s`");
         }
         budget::Config {
             ratio: it.ratio.ratio(),
@@ -378,12 +408,10 @@ impl Convert<'_> {
     }
 
     fn known_service(&mut self, name: &Text, span: Span) {
-        let file = self.file;
-        if file.services.get(name.as_str()).is_some() {
-            return;
+        let names = self.file.services.names();
+        if !names.contains(&name.as_str()) {
+            self.unknown("service", name.as_str(), span, &names);
         }
-        let names: Vec<&str> = file.services.iter().map(|(name, _)| name.as_str()).collect();
-        self.unknown("service", name.as_str(), span, &names);
     }
 
     fn unknown(&mut self, what: &str, name: &str, span: Span, names: &[&str]) {
@@ -417,7 +445,7 @@ impl Convert<'_> {
 
     fn matches(&mut self, it: &schema::Match) -> proxy::Match {
         let file = self.file;
-        let names: Vec<&str> = file.listeners.iter().map(|(name, _)| name.as_str()).collect();
+        let names = file.listeners.names();
         for listener in it.listeners.iter() {
             if !names.contains(&listener.as_str()) {
                 self.unknown("listener", listener.as_str(), listener.span(), &names);
@@ -745,6 +773,3 @@ fn breaker(it: &schema::Breaker) -> breaker::Config {
         metrics_only: *it.metrics_only,
     }
 }
-
-#[cfg(test)]
-mod tests;

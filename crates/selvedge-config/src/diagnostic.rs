@@ -448,6 +448,3 @@ fn clean(text: &str) -> String {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -180,6 +180,3 @@ fn read_secret(path: &Path) -> Result<String, Problem> {
     // Editors and `echo` leave a line end that no secret has.
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use crate::{
     convert::route_name,
     diagnostic::{Code, Diagnostic},
+    read::Set,
     schema::{self, After, Basis, File, Retry, Service, Window},
     source::Span,
     value::show_duration as show,
@@ -31,7 +32,9 @@ pub(crate) fn lint(file: &File, found: &mut Vec<Diagnostic>) {
     }
     lint.routes();
     lint.nesting();
-    lint.unused();
+    if !lint.found.iter().any(|it| it.code == Code::UNKNOWN_NAME) {
+        lint.unused();
+    }
 }
 
 struct Lint<'a> {
@@ -84,13 +87,14 @@ impl Lint<'_> {
                 "add `token: ${SELVEDGE_TOKEN}`, or `insecure: true` if that is meant",
             );
         }
-        if let Some((one, other)) = self.same_address() {
-            self.warn(
-                Diagnostic::error(Code::CONFLICT, "two surfaces on one address")
-                    .at(other, "this address is taken")
-                    .and(one, "by this one")
-                    .help("give one of them another port"),
-            );
+        if let Some((taken, operator)) = self.same_address() {
+            let diagnostic = Diagnostic::error(Code::CONFLICT, "two surfaces on one address")
+                .at(taken, "the operator API listens there too");
+            self.warn(if operator.given() {
+                diagnostic.and(operator.span(), "here").help("give one of them another port")
+            } else {
+                diagnostic.help("take another port, or move the operator API: `operator: { bind: \"127.0.0.1:9909\" }`")
+            });
         }
         if file.listeners.is_empty() && file.ambassador.is_none() {
             let at = file.services.span();
@@ -126,13 +130,13 @@ impl Lint<'_> {
     }
 
     /// The operator API against the others, which the data plane compares among themselves.
-    fn same_address(&self) -> Option<(Span, Span)> {
+    fn same_address(&self) -> Option<(Span, &Set<SocketAddr>)> {
         let operator = self.file.operator.as_ref()?;
-        let listeners = self.file.listeners.iter().map(|(_, it)| (*it.bind, it.bind.span()));
-        let ambassador = self.file.ambassador.iter().map(|it| (*it.bind, it.bind.span()));
+        let listeners = self.file.listeners.iter().map(|(_, it)| &it.bind);
+        let ambassador = self.file.ambassador.iter().map(|it| &it.bind);
         let mut others = listeners.chain(ambassador);
-        let (_, other) = others.find(|(bind, _)| *bind == *operator.bind && bind.port() != 0)?;
-        Some((other, operator.bind.span()))
+        let other = others.find(|bind| ***bind == *operator.bind && bind.port() != 0)?;
+        Some((other.span(), &operator.bind))
     }
 
     fn timeouts(&mut self, name: &str, service: &Service) {
@@ -403,7 +407,7 @@ impl Lint<'_> {
             self.warn(
                 Diagnostic::warning(Code::RETRY_STORM, format!("`{name}`: with retries {most:.0}/s arrive in an outage, and {served:.0}/s can be served: it would not recover by itself"))
                     .at(retry.attempts.span(), why)
-                    .and(load.span_of("capacity").unwrap_or(load.rate.span()), "the capacity expected")
+                    .and(load.capacity.span(), "the capacity expected")
                     .note(format!("an outage ends by itself while rate × attempts stays below capacity: up to {safe:.0}/s with these attempts"))
                     .help("set `budget: 20%` (earned by successes, an outage earns none), or fewer `attempts`"),
             );
@@ -531,7 +535,8 @@ impl Lint<'_> {
         }
         let factors: Vec<String> =
             layers.iter().map(|(name, it)| format!("{} at `{name}`", attempts(it))).collect();
-        let at = outer.retry.as_ref().map_or(outer.retry.span(), |retry| retry.attempts.span());
+        let at =
+            outer.retry.as_ref().map_or_else(|| outer.retry.span(), |retry| retry.attempts.span());
         let mut diagnostic = Diagnostic::warning(
             Code::RETRY_AMPLIFICATION,
             format!(
@@ -611,7 +616,7 @@ impl<'a> Chains<'a> {
             if let Some(at) = path.iter().position(|it| *it == next) {
                 let mut circle = path[at..].to_vec();
                 circle.push(next);
-                self.circle.get_or_insert((called.span(), circle));
+                self.circle.get_or_insert_with(|| (called.span(), circle));
                 continue;
             }
             path.push(next);
@@ -647,6 +652,3 @@ fn worst_load(arriving: f64, retry: &Retry) -> (f64, String) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

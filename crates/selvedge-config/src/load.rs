@@ -199,7 +199,7 @@ impl<'a> Gather<'a> {
         }
         match read_text(path) {
             Ok(text) => {
-                let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+                let folder = path.parent().unwrap_or_else(|| Path::new("")).to_path_buf();
                 self.text(path.display().to_string(), text, &folder);
             }
             Err((why, help)) => self.unreadable(path, &why, asked, help),
@@ -230,13 +230,17 @@ impl<'a> Gather<'a> {
         lay_over_defaults(&mut root);
         let mut reader = Reader::new(Span::new(root.span.file(), 0, 0));
         let file = schema::File::read(&root, &mut reader);
+        let readable = reader.problems.is_empty();
         self.problems.append(&mut reader.problems);
         let Some(mut file) = file else {
             return Err(Report::new(self.problems, self.sources));
         };
         file.complete();
         let proxy = convert::convert(&file, &root, &mut self.problems);
-        lint::lint(&file, &mut self.problems);
+        // The linter's numbers would be defaults in the place of what was meant.
+        if readable {
+            lint::lint(&file, &mut self.problems);
+        }
         let operator = file.operator.as_ref().map(|operator| Operator {
             bind: *operator.bind,
             token: operator.token.as_ref().map(|token| token.expose().to_owned()),

@@ -117,6 +117,10 @@ pub(crate) trait Field: Sized {
         let _ = base;
         over.clone()
     }
+    /// Gives defaults the place of the key that they belong to.
+    fn settle(&mut self, at: Span) {
+        let _ = at;
+    }
 }
 
 /// A value together with where it comes from.
@@ -186,6 +190,8 @@ impl<T: PartialEq> PartialEq for Set<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named<T> {
     entries: Vec<(Set<String>, T)>,
+    /// Names whose values could not be read; none once a configuration is loaded.
+    unreadable: Vec<String>,
 }
 
 impl<T> Named<T> {
@@ -204,6 +210,12 @@ impl<T> Named<T> {
         self.iter().find(|(it, _)| it.as_str() == name).map(|(_, value)| value)
     }
 
+    /// Every name, those included whose values could not be read.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let read = self.entries.iter().map(|(name, _)| name.as_str());
+        read.chain(self.unreadable.iter().map(String::as_str)).collect()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -213,7 +225,7 @@ impl<T> Named<T> {
 
 impl<T> Default for Named<T> {
     fn default() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), unreadable: Vec::new() }
     }
 }
 
@@ -407,7 +419,7 @@ macro_rules! whole {
                 if digits {
                     reader.unexpected(node, &format!("a number of at most {}", Self::MAX), None);
                 } else {
-                    reader.unexpected(node, "a whole number", None);
+                    reader.unexpected(node, "a whole number such as `3`", None);
                 }
                 None
             }
@@ -479,6 +491,12 @@ impl<T: Field> Field for Option<T> {
     fn merge(base: &Node, over: &Node) -> Node {
         if is_off(base) || is_off(over) { over.clone() } else { T::merge(base, over) }
     }
+
+    fn settle(&mut self, at: Span) {
+        if let Some(value) = self {
+            value.settle(at);
+        }
+    }
 }
 
 /// A list; a single value may stand for a list of one.
@@ -486,16 +504,14 @@ impl<T: Field> Field for Vec<T> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         match &node.kind {
             Kind::Sequence(items) => {
-                let read: Vec<Option<T>> = items
-                    .iter()
-                    .map(|item| {
-                        let outer = std::mem::replace(&mut reader.here, item.span);
-                        let value = T::read(item, reader);
-                        reader.here = outer;
-                        value
-                    })
-                    .collect();
-                read.into_iter().collect()
+                let mut read = Self::new();
+                for item in items {
+                    let outer = std::mem::replace(&mut reader.here, item.span);
+                    read.extend(T::read(item, reader));
+                    reader.here = outer;
+                }
+                // Those that cannot be read have been complained about.
+                (items.is_empty() || !read.is_empty()).then_some(read)
             }
             _ => T::read(node, reader).map(|one| vec![one]),
         }
@@ -528,6 +544,13 @@ impl<T: Field> Field for Set<T> {
     fn merge(base: &Node, over: &Node) -> Node {
         T::merge(base, over)
     }
+
+    fn settle(&mut self, at: Span) {
+        if !self.given {
+            self.span = at;
+            self.value.settle(at);
+        }
+    }
 }
 
 impl<T: Field> Field for Named<T> {
@@ -540,14 +563,17 @@ impl<T: Field> Field for Named<T> {
             );
             return None;
         };
-        let read: Vec<_> = entries
-            .iter()
-            .map(|entry| {
-                let value = reader.value(entry)?;
-                Some((Set::new(entry.key.clone(), entry.key_span, true), value))
-            })
-            .collect();
-        read.into_iter().collect::<Option<_>>().map(|entries| Self { entries })
+        let mut named = Self::default();
+        for entry in entries {
+            match reader.value(entry) {
+                Some(value) => {
+                    let name = Set::new(entry.key.clone(), entry.key_span, true);
+                    named.entries.push((name, value));
+                }
+                None => named.unreadable.push(entry.key.clone()),
+            }
+        }
+        Some(named)
     }
 
     fn show(&self) -> Shown {
@@ -686,7 +712,7 @@ fn advice(key: &str, outline: &Outline) -> Option<String> {
         return Some(format!("did you mean `{meant}`?"));
     }
     let elsewhere = crate::schema::sections_with(key);
-    (!elsewhere.is_empty()).then(|| format!("`{key}` is a key of {}", elsewhere.join(" and of ")))
+    (!elsewhere.is_empty()).then(|| format!("`{key}` is a key of {}", elsewhere.join(", of ")))
 }
 
 /// `a, b and c`.
@@ -702,27 +728,46 @@ pub(crate) fn list(words: &[&str]) -> String {
 }
 
 /// Reads one key of a section.
+///
+/// A value that cannot be read is complained about and, where the key has a
+/// default, passed over: so what is wrong elsewhere is found as well.
 pub(crate) fn field<T: Field>(
     node: &Node,
     key: &'static str,
     default: Option<fn() -> T>,
-    word: &str,
+    outline: &Outline,
     reader: &mut Reader,
 ) -> Option<Set<T>> {
-    let Some(entry) = node.get(key) else {
-        if let Some(default) = default {
-            return Some(Set::new(default(), reader.here, false));
-        }
-        if !reader.partial {
-            reader.problem(
-                Diagnostic::error(Code::MISSING_KEY, format!("{word} needs `{key}`"))
-                    .at(reader.here, format!("`{key}` is missing")),
-            );
-        }
-        return None;
+    if let Some(entry) = node.get(key) {
+        return match reader.value(entry) {
+            Some(value) => Some(Set::new(value, place(entry), true)),
+            None => default.map(|default| by_default(default(), place(entry))),
+        };
+    }
+    if let Some(default) = default {
+        return Some(by_default(default(), reader.here));
+    }
+    if !reader.partial && !misspelt(node, key, outline) {
+        let message = format!("{} needs `{key}`", outline.word);
+        let diagnostic = Diagnostic::error(Code::MISSING_KEY, message);
+        reader.problem(diagnostic.at(reader.here, format!("`{key}` is missing")));
+    }
+    None
+}
+
+fn by_default<T: Field>(mut value: T, at: Span) -> Set<T> {
+    value.settle(at);
+    Set::new(value, at, false)
+}
+
+/// Whether an unknown key of `node` has been answered with "did you mean `key`".
+fn misspelt(node: &Node, key: &str, outline: &Outline) -> bool {
+    let Kind::Mapping(entries) = &node.kind else { return false };
+    let meant = |entry: &Entry| {
+        !outline.keys.contains(&entry.key.as_str())
+            && nearest(&entry.key, outline.keys.iter().copied()) == Some(key)
     };
-    let value = reader.value(entry)?;
-    Some(Set::new(value, place(entry), true))
+    entries.iter().any(meant)
 }
 
 /// What to underline for an entry: key and value where both are on a line, else the key.
@@ -816,7 +861,11 @@ macro_rules! section {
 
             fn read_entries(node: &$crate::tree::Node, reader: &mut $crate::read::Reader) -> Option<Self> {
                 $(let $field = $crate::read::field::<$type>(
-                    node, section!(@key $field $($key)?), section!(@default $type $(, $default)?), $word, reader,
+                    node,
+                    section!(@key $field $($key)?),
+                    section!(@default $type $(, $default)?),
+                    &<Self as $crate::read::Section>::OUTLINE,
+                    reader,
                 );)*
                 Some(Self { $($field: $field?,)* })
             }
@@ -852,6 +901,10 @@ macro_rules! section {
                     $(section!(@key $field $($key)?) => <$type as $crate::read::Field>::merge(base, over),)*
                     _ => over.clone(),
                 })
+            }
+
+            fn settle(&mut self, at: $crate::source::Span) {
+                $($crate::read::Field::settle(&mut self.$field, at);)*
             }
 
             fn json_schema(definitions: &mut $crate::read::Definitions) -> serde_json::Value {

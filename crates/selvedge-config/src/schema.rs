@@ -517,18 +517,16 @@ impl Field for Conditions {
             // What people write who know the statuses.
             let instead = match text {
                 "502" | "503" | "504" | "gateway_error" | "gateway-error" | "bad_gateway" => {
-                    Some("`gateway` is 502, 503 and 504")
+                    Some("write `gateway`: that is 502, 503 and 504")
                 }
-                "500" | "5xx" => Some("`[gateway, server]` is every 5xx"),
-                "429" => Some("`overload` is 429, and 503 with `Retry-After`"),
+                "500" | "5xx" => Some("write `[gateway, server]`: together every 5xx"),
+                "429" => Some("write `overload`: that is 429, and 503 with `Retry-After`"),
                 _ => None,
             };
             if let Some(instead) = instead {
                 let message = format!("retries have no condition `{text}`");
                 reader.problem(
-                    Diagnostic::error(Code::WRONG_VALUE, message)
-                        .at(item.span, "")
-                        .help(format!("write it as {instead}")),
+                    Diagnostic::error(Code::WRONG_VALUE, message).at(item.span, "").help(instead),
                 );
                 read.push(None);
                 continue;
@@ -1139,12 +1137,14 @@ pub fn json_schema() -> Value {
     let schema =
         schema.as_mut().and_then(Value::as_object_mut).map(std::mem::take).unwrap_or_default();
     definitions.remove("File");
-    let mut root = json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "selvedge.yaml",
-        "description": "The configuration of Selvedge.",
-        "$defs": definitions,
-    });
-    root.as_object_mut().expect("made as an object").extend(schema);
-    root
+    let mut root = schema;
+    for (key, value) in [
+        ("$schema", json!("https://json-schema.org/draft/2020-12/schema")),
+        ("title", json!("selvedge.yaml")),
+        ("description", json!("The configuration of Selvedge.")),
+        ("$defs", json!(definitions)),
+    ] {
+        root.insert(key.to_owned(), value);
+    }
+    Value::Object(root)
 }

@@ -13,7 +13,7 @@ pub(crate) enum Shown {
     Word(String),
     /// A free text, in quotes where YAML needs them.
     Text(String),
-    List(Vec<Shown>),
+    List(Vec<Self>),
     Map(Vec<Pair>),
 }
 
@@ -40,9 +40,9 @@ impl Shown {
 
     pub(crate) fn json(&self) -> Value {
         match self {
-            Self::Off | Self::Absent => json!("off"),
+            Self::Off | Self::Absent => json!(false),
             Self::Word(word) => serde_json::from_str(word).unwrap_or_else(|_| json!(word)),
-            Self::Text(text) => json!(text),
+            Self::Text(text) => json!(text.replace("${", "$${")),
             Self::List(items) => items.iter().map(Self::json).collect(),
             Self::Map(pairs) => {
                 let shown = pairs.iter().filter(|pair| pair.value != Self::Absent);
@@ -135,7 +135,6 @@ fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            '$' => out.push('$'),
             c if c.is_control() || ('\u{2028}'..='\u{2029}').contains(&c) || c == '\u{feff}' => {
                 out.push_str(&format!("\\U{:08x}", u32::from(c)));
             }

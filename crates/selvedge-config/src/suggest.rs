@@ -108,10 +108,7 @@ pub(crate) fn nearest<'a>(
         });
         inside.next().copied()
     };
-    match by_distance {
-        Some((0 | 1, word)) => Some(word),
-        found => by_meaning().or(found.map(|(_, word)| word)).or_else(by_part),
-    }
+    by_meaning().or_else(|| by_distance.map(|(_, word)| word)).or_else(by_part)
 }
 
 /// Edits that turn `a` into `b`: insertions, deletions, replacements and swaps of neighbours.

@@ -63,6 +63,18 @@ impl Node {
         Self { span, kind }
     }
 
+    /// The byte after its last, children included.
+    pub(crate) fn end(&self) -> usize {
+        let below = match &self.kind {
+            Kind::Sequence(items) => items.last().map(Self::end),
+            Kind::Mapping(entries) => {
+                entries.iter().map(|it| it.value.end().max(it.key_span.end())).max()
+            }
+            _ => None,
+        };
+        below.unwrap_or(0).max(self.span.end())
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
         match &self.kind {
             Kind::Mapping(entries) => entries.iter().find(|entry| entry.key == key),
@@ -207,6 +219,10 @@ impl<'a> Builder<'a> {
                 .help("a value that begins with `*` or `&` must be in quotes: \"*.example.com\"")
         } else if error.info().contains("mapping values are not allowed") {
             diagnostic.help("a text with `: ` in it must be in quotes; or a line above is not indented as it should be")
+        } else if error.info().contains("quoted scalar") {
+            diagnostic.help("a quote that is opened must be closed, and what is in it indented")
+        } else if error.info().contains("block") {
+            diagnostic.help("is this line indented as far as those it belongs to?")
         } else if error.info().contains("flow") {
             diagnostic.help("a `{` or `[` that is opened must be closed; a text with one of `{}[],` in it must be in quotes")
         } else {
@@ -272,7 +288,7 @@ impl<'a> Builder<'a> {
             self.problems.push(
                 Diagnostic::error(Code::SYNTAX, "a YAML tag")
                     .at(span, "tags have no meaning here")
-                    .help("leave out the word that begins with `!`; or put the text in quotes"),
+                    .help("leave out the word that begins with `!`, or put the text in quotes; further files are named under `include:`"),
             );
         }
     }
@@ -383,6 +399,3 @@ fn count(node: &Node) -> usize {
         Kind::Mapping(entries) => 1 + entries.iter().map(|it| 1 + count(&it.value)).sum::<usize>(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -81,6 +81,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Misread> {
     let mut rest = text;
     let mut total: u64 = 0;
     let mut last = u64::MAX;
+    if text.starts_with('-') {
+        return Err(misread().help("a duration is not negative"));
+    }
     while !rest.is_empty() {
         let (number, tail) = split_unit(rest);
         let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
