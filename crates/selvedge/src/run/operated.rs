@@ -259,7 +259,7 @@ pub(super) fn explain(
     });
     let asked = Asked {
         // Most files have one listener; asking without naming it means that one.
-        listener: listener.or((config.listeners.len() == 1).then_some(0)),
+        listener: listener.or_else(|| (config.listeners.len() == 1).then_some(0)),
         host: host.as_deref().unwrap_or(""),
         path: uri.path(),
         query: uri.query(),
