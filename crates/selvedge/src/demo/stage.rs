@@ -239,7 +239,7 @@ fn configuration(
     // What is on by default is off here, so that each run shows its own patterns only.
     let mut text = format!(
         "version: 1\nlisteners:\n  edge: {{ bind: \"{edge}\" }}\noperator: {{ bind: \"{operator}\" }}\n\
-         defaults:\n  balance: round_robin\n  retry: off\n  outlier: off\n  timeout: {{ attempt: 10s, total: 10s }}\nservices:\n"
+         defaults:\n  balance: round_robin\n  retry: off\n  outlier: off\n  breaker: off\n  timeout: {{ attempt: 10s, total: 10s }}\nservices:\n"
     );
     let mut routes = String::from("routes:\n");
     let mut names: Vec<&str> = SHOP.iter().map(|member| member.service).collect();
