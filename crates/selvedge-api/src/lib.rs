@@ -2,6 +2,7 @@
 //!
 //! [`operator`] is the first of them: what runs, how it fares, and the few
 //! things an operator may do about it, as JSON, as Prometheus text and as a
-//! page. This crate carries no proxied traffic and decides nothing about it.
+//! page; [`app`] is what programs use: topics, streams, state, leases. This crate carries no proxied traffic and decides nothing about it.
 
+pub mod app;
 pub mod operator;

@@ -5,7 +5,7 @@
 //! bounded: this surface must answer when the proxy is in trouble.
 
 mod dashboard;
-mod guard;
+pub(crate) mod guard;
 mod openapi;
 pub mod problem;
 #[cfg(test)]

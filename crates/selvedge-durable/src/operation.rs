@@ -26,23 +26,24 @@ pub trait Request: Sized + Send + 'static {
 
 /// A store, as its users see it. The conformance suite is written against
 /// this, and it is the definition of the semantics.
+///
+/// A request is on its way as soon as a method is called, in the order of the
+/// calls; the future is only its answer, and dropping it takes nothing back.
 pub trait Engine: Clone + Send + Sync + 'static {
     /// Does one thing. The answer comes when it is on disk.
     fn execute<R: Request>(
         &self,
         request: R,
-    ) -> impl Future<Output = Result<R::Reply, Error>> + Send {
-        async move {
-            let answers = self.transact(vec![request.into_operation()]).await?;
-            answers.into_iter().next().and_then(R::from_answer).ok_or(Error::Closed)
-        }
+    ) -> impl Future<Output = Result<R::Reply, Error>> + Send + use<Self, R> {
+        let answers = self.transact(vec![request.into_operation()]);
+        async move { answers.await?.into_iter().next().and_then(R::from_answer).ok_or(Error::Closed) }
     }
 
     /// Does all of these or, if one fails, none; in this order.
     fn transact(
         &self,
         operations: Vec<Operation>,
-    ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + 'static + use<Self>;
 }
 
 macro_rules! operations {

@@ -56,6 +56,7 @@ struct Shared {
 }
 
 type Reply = oneshot::Sender<Result<Vec<Answer>, Error>>;
+type Sent = oneshot::Receiver<Result<Vec<Answer>, Error>>;
 
 struct ReadJob {
     operations: Vec<Operation>,
@@ -142,10 +143,10 @@ impl Sqlite {
     ///
     /// Those of a commit.
     pub async fn wake(&self) -> Result<(), Error> {
-        self.write(Vec::new()).await.map(drop)
+        self.transact(Vec::new()).await.map(drop)
     }
 
-    async fn write(&self, operations: Vec<Operation>) -> Result<Vec<Answer>, Error> {
+    fn write(&self, operations: Vec<Operation>) -> Result<Sent, Error> {
         let (reply, answer) = oneshot::channel();
         let jobs = self.0.jobs.as_ref().ok_or(Error::Closed)?;
         self.0.queued.fetch_add(1, Ordering::Relaxed);
@@ -156,17 +157,17 @@ impl Sqlite {
                 mpsc::TrySendError::Disconnected(_) => Error::Closed,
             }
         })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 
-    async fn read(&self, operations: Vec<Operation>) -> Result<Vec<Answer>, Error> {
+    fn read(&self, operations: Vec<Operation>) -> Result<Sent, Error> {
         let (reply, answer) = oneshot::channel();
         let reads = self.0.reads.as_ref().ok_or(Error::Closed)?;
         reads.try_send(ReadJob { operations, reply }).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => Error::Overloaded { waiting: 1024 },
             mpsc::TrySendError::Disconnected(_) => Error::Closed,
         })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 }
 
@@ -174,14 +175,15 @@ impl Engine for Sqlite {
     fn transact(
         &self,
         operations: Vec<Operation>,
-    ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send {
+    ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + use<> {
+        let read = !operations.is_empty() && operations.iter().all(Operation::is_read);
+        let sent = if read { self.read(operations) } else { self.write(operations) };
+        // The handle keeps the store open until the answer is there.
         let store = self.clone();
         async move {
-            if operations.iter().all(Operation::is_read) {
-                store.read(operations).await
-            } else {
-                store.write(operations).await
-            }
+            let answer = sent?.await.unwrap_or(Err(Error::Closed));
+            drop(store);
+            answer
         }
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, header};
 use std::net::IpAddr;
 
 /// Lets a request pass, or says why not. The `page` itself holds no data.
-pub(super) fn check(
+pub(crate) fn check(
     config: &Config,
     method: &Method,
     headers: &HeaderMap,

@@ -81,7 +81,7 @@ impl Problem {
         self.code
     }
 
-    pub(super) fn into_response(self, instance: &str) -> Answer {
+    pub(crate) fn into_response(self, instance: &str) -> Answer {
         let body = serde_json::json!({
             "type": format!("urn:selvedge:error:{}", self.code),
             "title": self.title,

@@ -1,0 +1,265 @@
+//! The app API: topics, groups, streams, state, leases and schedules for
+//! programs in any language, as HTTP/JSON under `/v1`.
+//!
+//! One request does one thing and is answered when it is on disk. For speed
+//! there are batches, and a stream of lines on which many publishes are under
+//! way at once. A store is all it knows: any [`Engine`] will do.
+
+mod cloud;
+mod groups;
+mod openapi;
+mod problem;
+mod rest;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod wire;
+
+use std::{convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited, channel::Channel};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use selvedge_durable::{Engine, Operation, lease::CheckFence};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::debug;
+
+pub use self::problem::Problem;
+use self::wire::{Query, decode};
+use crate::operator;
+
+/// Whole, or as it becomes known.
+pub type Body = Either<Full<Bytes>, Channel<Bytes>>;
+type Answer = Response<Body>;
+
+/// How the app API is served.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The bearer token that every request must carry, if any.
+    pub token: Option<String>,
+    /// Host names, beside `localhost` and addresses, under which it answers
+    /// without a token. Default none, which defeats DNS rebinding.
+    pub hosts: Vec<String>,
+    /// Connections at once; more wait in the listener's backlog. Default 4,096.
+    pub connections_max: usize,
+    /// Bytes of one request's body, but for streams. Default 16 MiB.
+    pub body_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { token: None, hosts: Vec::new(), connections_max: 4096, body_max: 16 << 20 }
+    }
+}
+
+/// The app API on one listener.
+pub struct Server<E> {
+    config: Config,
+    guard: operator::Config,
+    engine: E,
+}
+
+impl<E> fmt::Debug for Server<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the token.
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// The longest that a request may wait for something to happen.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+impl<E: Engine> Server<E> {
+    /// A server that speaks for `engine`.
+    #[must_use]
+    pub fn new(config: Config, engine: E) -> Self {
+        let guard = operator::Config {
+            token: config.token.clone(),
+            hosts: config.hosts.clone(),
+            ..operator::Config::default()
+        };
+        Self { config, guard, engine }
+    }
+
+    /// Serves HTTP/1.1 and HTTP/2 on `listener` until `shutdown` resolves; what
+    /// is under way then is cut short, and was not acknowledged.
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let room = Arc::new(Semaphore::new(self.config.connections_max.max(1)));
+        let server = Arc::new(self);
+        let mut connections = tokio::task::JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accept = async {
+                let place = Arc::clone(&room).acquire_owned().await;
+                (listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = accept => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    debug!(%error, "app connection not accepted");
+                    // Out of file descriptors: the next attempt would fail at once.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            // Small answers must not wait for one another.
+            let _ = stream.set_nodelay(true);
+            let server = Arc::clone(&server);
+            connections.spawn(async move {
+                let _place = place;
+                let answer = service_fn(|request: Request<Incoming>| {
+                    let server = Arc::clone(&server);
+                    async move { Ok::<_, Infallible>(server.answer(request).await) }
+                });
+                let mut builder = auto::Builder::new(TokioExecutor::new());
+                builder
+                    .http1()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(10))
+                    .max_buf_size(64 << 10);
+                builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1024);
+                let served = builder.serve_connection(TokioIo::new(stream), answer).await;
+                if let Err(error) = served {
+                    debug!(error, "app connection ended");
+                }
+            });
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let guarded =
+            operator::guard::check(&self.guard, request.method(), request.headers(), false);
+        let mut answer = match guarded {
+            Err(problem) => problem.into_response(&path).map(Either::Left),
+            Ok(()) => match self.respond(request, &path).await {
+                Ok(answer) => answer,
+                Err(problem) => problem.into_response(&path),
+            },
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        answer
+    }
+
+    async fn respond(&self, request: Request<Incoming>, path: &str) -> Result<Answer, Problem> {
+        let segments: Vec<String> = path
+            .trim_start_matches('/')
+            .split('/')
+            .map(|segment| decode(segment).ok_or_else(|| Problem::no_such_path(path)))
+            .collect::<Result<_, _>>()?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let call = Call::new(self, request)?;
+        match segments.as_slice() {
+            ["openapi.json"] => Ok(json(&openapi::document())),
+            ["v1", "topics", rest @ ..] => topics::route(call, rest).await,
+            ["v1", "streams" | "events" | "append", ..] => {
+                streams::route(call, &segments[1..]).await
+            }
+            ["v1", rest @ ..] => rest::route(call, rest).await,
+            _ => Err(Problem::no_such_path(path)),
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Call<'a, E> {
+    engine: &'a E,
+    config: &'a Config,
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+    path: String,
+    body: Incoming,
+}
+
+impl<'a, E: Engine> Call<'a, E> {
+    fn new(server: &'a Server<E>, request: Request<Incoming>) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        Ok(Self {
+            engine: &server.engine,
+            config: &server.config,
+            method: head.method,
+            headers: head.headers,
+            query: Query::parse(head.uri.query().unwrap_or_default())?,
+            path: head.uri.path().to_owned(),
+            body,
+        })
+    }
+
+    fn header(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let Some(value) = self.headers.get(name) else { return Ok(None) };
+        let text = std::str::from_utf8(value.as_bytes());
+        text.map(Some).map_err(|_| Problem::malformed(format!("`{name}` is not UTF-8")))
+    }
+
+    fn content_type(&self) -> &str {
+        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+    }
+
+    async fn bytes(self) -> Result<Bytes, Problem> {
+        let max = self.config.body_max;
+        match Limited::new(self.body, max).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(max)),
+            Err(error) => Err(Problem::malformed(format!("the body broke off: {error}"))),
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let bytes = self.bytes().await?;
+        parse(if bytes.is_empty() { b"{}" } else { &bytes })
+    }
+
+    /// The precondition in `If-Fence: <resource>:<token>`, if there is one.
+    fn fence(&self) -> Result<Option<Operation>, Problem> {
+        let Some(text) = self.header("if-fence")? else { return Ok(None) };
+        let parsed = text.rsplit_once(':').and_then(|(resource, token)| {
+            let (resource, token) = (decode(resource)?, token.parse().ok()?);
+            Some(Operation::CheckFence(CheckFence { resource, token }))
+        });
+        let problem = || Problem::malformed("`if-fence` must be `<resource>:<token>`".to_owned());
+        parsed.map(Some).ok_or_else(problem)
+    }
+
+    fn not_here(&self) -> Problem {
+        Problem::not_here(&self.method, &self.path)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::malformed(error.to_string()))
+}
+
+fn json(body: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(body).expect("answers serialize");
+    typed("application/json", Bytes::from(bytes))
+}
+
+fn typed(media_type: &str, bytes: Bytes) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(bytes)));
+    let value = HeaderValue::from_str(media_type);
+    let value = value.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    answer.headers_mut().insert(header::CONTENT_TYPE, value);
+    answer
+}
+
+fn empty() -> Answer {
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}

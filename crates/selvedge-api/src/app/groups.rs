@@ -1,0 +1,262 @@
+//! `/v1/topics/{topic}/groups/…`: who processes what.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use selvedge_durable::{
+    Engine,
+    group::{
+        Cause, Config, DeleteGroup, Discard, Extend, GetGroup, ListDeadLetters, ListGroups, Pause,
+        PutGroup, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status, Verdict,
+    },
+    topic::From,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, typed,
+    wire::{self, Shown},
+};
+
+pub(super) async fn route<E: Engine>(
+    call: Call<'_, E>,
+    topic: &str,
+    path: &[&str],
+) -> Result<Answer, Problem> {
+    let engine = call.engine;
+    let topic = topic.to_owned();
+    let Some((name, rest)) = path.split_first() else {
+        if call.method != "GET" {
+            return Err(call.not_here());
+        }
+        let groups = engine.execute(ListGroups { topic: Some(topic) }).await?;
+        return Ok(json(&json!({"groups": groups.iter().map(status).collect::<Vec<_>>()})));
+    };
+    let group = (*name).to_owned();
+    match (call.method.as_str(), rest) {
+        ("PUT", []) => {
+            let given: GroupIn = call.json().await?;
+            let (config, from) = given.into_config()?;
+            Ok(json(&status(&engine.execute(PutGroup { topic, group, config, from }).await?)))
+        }
+        ("GET", []) => Ok(json(&status(&engine.execute(GetGroup { topic, group }).await?))),
+        ("DELETE", []) => {
+            engine.execute(DeleteGroup { topic, group }).await?;
+            Ok(empty())
+        }
+        ("POST", ["receive"]) => receive(call, topic, group).await,
+        ("POST", ["ack"]) => settle(call, topic, group, |_| Verdict::Ack).await,
+        ("POST", ["nack"]) => {
+            settle(call, topic, group, |given| Verdict::Retry { after: given.after }).await
+        }
+        ("POST", ["park"]) => settle(call, topic, group, |_| Verdict::Park).await,
+        ("POST", ["extend"]) => extend(call, topic, group).await,
+        ("POST", ["pause" | "resume"]) => {
+            engine.execute(Pause { topic, group, paused: rest == ["pause"] }).await?;
+            Ok(empty())
+        }
+        ("POST", ["seek"]) => {
+            let given: SeekIn = call.json().await?;
+            engine.execute(Seek { topic, group, to: given.to()? }).await?;
+            Ok(empty())
+        }
+        ("GET", ["dead-letters"]) => dead_letters(call, topic, group).await,
+        ("POST", ["dead-letters", "redrive"]) => {
+            let positions = call.json::<Positions>().await?.positions;
+            let redriven = engine.execute(Redrive { topic, group, positions }).await?;
+            Ok(json(&json!({ "redriven": redriven })))
+        }
+        ("POST", ["dead-letters", "discard"]) => {
+            let positions = call.json::<Positions>().await?.positions;
+            let discarded = engine.execute(Discard { topic, group, positions }).await?;
+            Ok(json(&json!({ "discarded": discarded })))
+        }
+        _ => Err(call.not_here()),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GroupIn {
+    #[serde(deserialize_with = "wire::duration_field")]
+    lease: Option<Duration>,
+    attempts: Option<u32>,
+    ordered: bool,
+    in_flight_max: Option<u32>,
+    exceptions_max: Option<u32>,
+    #[serde(deserialize_with = "wire::duration_field")]
+    retry_base: Option<Duration>,
+    #[serde(deserialize_with = "wire::duration_field")]
+    retry_cap: Option<Duration>,
+    from: Option<Value>,
+}
+
+impl GroupIn {
+    fn into_config(self) -> Result<(Config, From), Problem> {
+        let default = Config::default();
+        let config = Config {
+            lease: self.lease.unwrap_or(default.lease),
+            attempts: self.attempts.unwrap_or(default.attempts),
+            ordered: self.ordered,
+            in_flight_max: self.in_flight_max.unwrap_or(default.in_flight_max),
+            exceptions_max: self.exceptions_max.unwrap_or(default.exceptions_max),
+            retry_base: self.retry_base.unwrap_or(default.retry_base),
+            retry_cap: self.retry_cap.unwrap_or(default.retry_cap),
+        };
+        let from = self.from.map_or(Ok(From::First), |value| place(&value))?;
+        Ok((config, from))
+    }
+}
+
+fn place(value: &Value) -> Result<From, Problem> {
+    match value {
+        Value::String(text) => wire::place(text),
+        other => wire::place(&other.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeekIn {
+    to: Value,
+}
+
+impl SeekIn {
+    fn to(&self) -> Result<From, Problem> {
+        place(&self.to)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Positions {
+    #[serde(default)]
+    positions: Vec<u64>,
+}
+
+async fn receive<E: Engine>(
+    call: Call<'_, E>,
+    topic: String,
+    group: String,
+) -> Result<Answer, Problem> {
+    call.query.only(&["max", "wait", "lease", "data", "format"])?;
+    let max = call.query.number("max", 10)? as usize;
+    let wait = call.query.duration("wait")?.unwrap_or_default().min(WAIT_MAX);
+    let lease = call.query.duration("lease")?;
+    let shown = Shown::parse(&call.query)?;
+    let receive = Receive { topic: topic.clone(), group, max, lease, wait };
+    let deliveries = call.engine.execute(receive).await?;
+    if call.query.text("format") == Some("cloudevents") {
+        let events = deliveries.iter().map(|delivery| {
+            let mut event = cloud::event(&topic, &delivery.message);
+            event["selvedgereceipt"] = wire::receipt_text(delivery.receipt).into();
+            event
+        });
+        let events = Value::Array(events.collect()).to_string();
+        return Ok(typed("application/cloudevents-batch+json", Bytes::from(events)));
+    }
+    let messages: Vec<Value> =
+        deliveries.iter().map(|delivery| wire::delivery(delivery, shown)).collect();
+    Ok(json(&json!({ "messages": messages })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettleIn {
+    ids: Vec<String>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    after: Option<Duration>,
+    reason: Option<String>,
+}
+
+async fn settle<E: Engine>(
+    call: Call<'_, E>,
+    topic: String,
+    group: String,
+    verdict: impl Fn(&SettleIn) -> Verdict,
+) -> Result<Answer, Problem> {
+    let engine = call.engine;
+    let given: SettleIn = call.json().await?;
+    let verdict = verdict(&given);
+    let replies = given
+        .ids
+        .iter()
+        .map(|id| Ok(Reply { receipt: wire::receipt(id)?, verdict, reason: given.reason.clone() }));
+    let replies = replies.collect::<Result<Vec<_>, Problem>>()?;
+    let alone = replies.len() == 1;
+    let answers = engine.execute(Settle { topic, group, replies, strict: alone }).await?;
+    let stale: Vec<Value> =
+        answers.iter().filter_map(|answer| answer.as_ref().err()).map(stale).collect();
+    let settled = answers.len() - stale.len();
+    let dead = answers.iter().filter(|answer| matches!(answer, Ok(Settled::Dead(_)))).count();
+    Ok(json(&json!({ "settled": settled, "dead": dead, "stale": stale })))
+}
+
+fn stale(stale: &Stale) -> Value {
+    json!({ "id": wire::receipt_text(stale.presented), "code": "SV0414" })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExtendIn {
+    ids: Vec<String>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    lease: Option<Duration>,
+}
+
+async fn extend<E: Engine>(
+    call: Call<'_, E>,
+    topic: String,
+    group: String,
+) -> Result<Answer, Problem> {
+    let engine = call.engine;
+    let given: ExtendIn = call.json().await?;
+    let receipts = given.ids.iter().map(|id| wire::receipt(id)).collect::<Result<Vec<_>, _>>()?;
+    let answers = engine.execute(Extend { topic, group, receipts, lease: given.lease }).await?;
+    let until = answers.iter().find_map(|answer| answer.as_ref().ok().copied()).map(wire::time);
+    let stale: Vec<Value> =
+        answers.iter().filter_map(|answer| answer.as_ref().err()).map(stale).collect();
+    Ok(json(&json!({ "until": until, "stale": stale })))
+}
+
+async fn dead_letters<E: Engine>(
+    call: Call<'_, E>,
+    topic: String,
+    group: String,
+) -> Result<Answer, Problem> {
+    call.query.only(&["from", "max", "data"])?;
+    let (from, max) = (call.query.number("from", 1)?, call.query.number("max", 100)? as usize);
+    let shown = Shown::parse(&call.query)?;
+    let letters = call.engine.execute(ListDeadLetters { topic, group, from, max }).await?;
+    let letters: Vec<Value> = letters
+        .iter()
+        .map(|letter| {
+            let mut out = wire::message(&letter.message, shown);
+            out.insert("cause".to_owned(), cause(letter.cause).into());
+            out.insert("reason".to_owned(), letter.reason.clone().into());
+            out.insert("attempts".to_owned(), letter.attempts.into());
+            out.insert("dead_at".to_owned(), wire::time(letter.at).into());
+            Value::Object(out)
+        })
+        .collect();
+    Ok(json(&json!({ "dead_letters": letters })))
+}
+
+const fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Attempts => "attempts",
+        Cause::LeaseExpired => "lease_expired",
+        Cause::Parked => "parked",
+        Cause::BehindKey => "behind_key",
+    }
+}
+
+pub(super) fn status(status: &Status) -> Value {
+    json!({
+        "topic": status.topic, "group": status.group, "paused": status.paused,
+        "ordered": status.config.ordered, "lag": status.lag, "in_flight": status.in_flight,
+        "waiting": status.waiting, "dead": status.dead, "oldest": status.oldest.map(wire::time),
+        "attempts_most": status.attempts_most,
+    })
+}

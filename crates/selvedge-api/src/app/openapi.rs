@@ -1,0 +1,87 @@
+//! What can be asked, for machines: a short OpenAPI 3.1 document.
+
+use serde_json::{Map, Value, json};
+
+/// Method, path, what it does. Kept beside the routes and checked by a test.
+pub(super) const PATHS: &[(&str, &str, &str)] = &[
+    ("get", "/v1/topics", "all topics"),
+    ("put", "/v1/topics/{topic}", "create a topic or change its settings"),
+    ("get", "/v1/topics/{topic}", "where a topic stands"),
+    ("delete", "/v1/topics/{topic}", "remove a topic with its messages and groups"),
+    (
+        "post",
+        "/v1/topics/{topic}/messages",
+        "publish: any body, or CloudEvents (binary, structured, batched)",
+    ),
+    ("get", "/v1/topics/{topic}/messages", "read messages without a group"),
+    ("post", "/v1/topics/{topic}/batch", "publish several messages, all or none"),
+    ("post", "/v1/topics/{topic}/stream", "publish lines of JSON, many under way at once"),
+    (
+        "delete",
+        "/v1/topics/{topic}/delayed/{number}",
+        "take back a message that waits for its time",
+    ),
+    ("get", "/v1/topics/{topic}/groups", "the groups of a topic"),
+    ("put", "/v1/topics/{topic}/groups/{group}", "create a group or change it"),
+    ("get", "/v1/topics/{topic}/groups/{group}", "where a group stands"),
+    ("delete", "/v1/topics/{topic}/groups/{group}", "remove a group"),
+    (
+        "post",
+        "/v1/topics/{topic}/groups/{group}/receive",
+        "take messages to process, waiting if there are none",
+    ),
+    ("post", "/v1/topics/{topic}/groups/{group}/ack", "settle deliveries"),
+    ("post", "/v1/topics/{topic}/groups/{group}/nack", "have deliveries again, after a while"),
+    ("post", "/v1/topics/{topic}/groups/{group}/park", "make deliveries dead letters"),
+    ("post", "/v1/topics/{topic}/groups/{group}/extend", "hold deliveries for longer"),
+    ("post", "/v1/topics/{topic}/groups/{group}/pause", "stop handing out"),
+    ("post", "/v1/topics/{topic}/groups/{group}/resume", "go on handing out"),
+    ("post", "/v1/topics/{topic}/groups/{group}/seek", "move the group in the log"),
+    ("get", "/v1/topics/{topic}/groups/{group}/dead-letters", "what the group gave up on, and why"),
+    ("post", "/v1/topics/{topic}/groups/{group}/dead-letters/redrive", "take dead letters back"),
+    ("post", "/v1/topics/{topic}/groups/{group}/dead-letters/discard", "throw dead letters away"),
+    ("get", "/v1/groups", "all groups of all topics"),
+    ("get", "/v1/events", "all events by position"),
+    ("post", "/v1/append", "append to several streams, all or none"),
+    ("get", "/v1/streams/{stream}", "read a stream, forwards or backwards"),
+    ("post", "/v1/streams/{stream}", "append with an expected version"),
+    ("delete", "/v1/streams/{stream}", "remove all events of a stream"),
+    ("post", "/v1/streams/{stream}/truncate", "remove the beginning of a stream"),
+    ("get", "/v1/state", "keys by prefix"),
+    ("get", "/v1/state/{key}", "a value with its ETag"),
+    ("put", "/v1/state/{key}", "write a value, with If-Match, If-None-Match or If-Fence"),
+    ("delete", "/v1/state/{key}", "remove a value"),
+    ("get", "/v1/leases/{resource}", "who holds a resource"),
+    ("post", "/v1/leases/{resource}/acquire", "ask for a permit, waiting if all are out"),
+    ("post", "/v1/leases/{resource}/renew", "keep a permit"),
+    ("post", "/v1/leases/{resource}/release", "give a permit back"),
+    ("get", "/v1/schedules", "all schedules"),
+    ("put", "/v1/schedules/{name}", "create or replace a schedule"),
+    ("delete", "/v1/schedules/{name}", "remove a schedule"),
+];
+
+pub(super) fn document() -> Value {
+    let mut paths = Map::new();
+    for (method, path, summary) in PATHS {
+        let parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        let operation = json!({
+            "summary": summary,
+            "parameters": parameters,
+            "responses": {
+                "2XX": {"description": "done, and on disk"},
+                "default": {"description": "a problem (RFC 9457) with a stable `code`"},
+            },
+        });
+        let entry = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        entry[*method] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Selvedge app API", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+    })
+}

@@ -1,0 +1,124 @@
+//! What went wrong, as an RFC 9457 problem document with a stable code.
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use selvedge_durable::Error;
+use serde_json::{Value, json};
+
+use super::Answer;
+
+/// One thing that went wrong with a request to the app API.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+    /// The numbers the refusal was made on.
+    facts: Value,
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    fn new(code: &'static str, status: StatusCode, title: &'static str, detail: String) -> Self {
+        Self { code, status, title, detail, facts: Value::Null, retry_after: None }
+    }
+
+    pub(super) fn malformed(detail: String) -> Self {
+        Self::new("SV0440", StatusCode::BAD_REQUEST, "cannot read the request", detail)
+    }
+
+    pub(super) fn no_such_path(path: &str) -> Self {
+        let detail = format!("nothing at {path}; /openapi.json lists every path");
+        Self::new("SV0441", StatusCode::NOT_FOUND, "no such path or method", detail)
+    }
+
+    pub(super) fn not_here(method: &Method, path: &str) -> Self {
+        let detail = format!("no {method} at {path}; /openapi.json lists every path");
+        Self::new("SV0441", StatusCode::NOT_FOUND, "no such path or method", detail)
+    }
+
+    pub(super) fn body_too_large(max: usize) -> Self {
+        let detail = format!("the body exceeds {max} bytes");
+        Self::new("SV0412", StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    }
+
+    /// The stable code, with a page in `docs/errors/`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// As the value of a line or an entry that failed by itself.
+    pub(super) fn value(&self) -> Value {
+        let mut body = json!({
+            "type": format!("urn:selvedge:error:{}", self.code),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        if let (Value::Object(body), Value::Object(facts)) = (&mut body, &self.facts) {
+            body.extend(facts.clone());
+        }
+        body
+    }
+
+    pub(super) fn into_response(self, instance: &str) -> Answer {
+        let mut body = self.value();
+        body["instance"] = instance.into();
+        let mut answer = Response::new(Either::Left(Full::from(body.to_string())));
+        *answer.status_mut() = self.status;
+        let headers = answer.headers_mut();
+        let problem = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, problem);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        use StatusCode as S;
+        let (status, title) = match &error {
+            Error::NotFound { .. } => (S::NOT_FOUND, "not found"),
+            Error::Exists { .. } => (S::CONFLICT, "exists with other settings"),
+            Error::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "too large"),
+            Error::Invalid { .. } => (S::UNPROCESSABLE_ENTITY, "a value makes no sense here"),
+            Error::Stale(_) => (S::CONFLICT, "the receipt is stale"),
+            Error::WrongVersion { .. } => (S::CONFLICT, "the stream has another version"),
+            Error::Precondition { .. } => {
+                (S::PRECONDITION_FAILED, "the precondition does not hold")
+            }
+            Error::Held { .. } => (S::CONFLICT, "somebody else holds it"),
+            Error::Lost { .. } => {
+                (S::PRECONDITION_FAILED, "the fencing token is not held any more")
+            }
+            Error::DiskFull => (S::INSUFFICIENT_STORAGE, "no space left for the store"),
+            Error::Overloaded { .. } => (S::SERVICE_UNAVAILABLE, "the store is overloaded"),
+            Error::Closed => (S::SERVICE_UNAVAILABLE, "the store is closed"),
+            Error::Corrupt { .. } => (S::INTERNAL_SERVER_ERROR, "the store is damaged"),
+            _ => (S::INTERNAL_SERVER_ERROR, "the store failed"),
+        };
+        let facts = match &error {
+            Error::WrongVersion { stream, actual, .. } => {
+                json!({"stream": stream, "actual": actual})
+            }
+            Error::Precondition { key, actual, .. } => json!({"key": key, "actual": actual}),
+            Error::Held { owner, until, .. } => {
+                json!({"owner": owner, "until": super::wire::time(*until)})
+            }
+            Error::Lost { presented, current, .. } => {
+                json!({"presented": presented, "current": current})
+            }
+            Error::TooLarge { size, max, .. } => json!({"size": size, "max": max}),
+            Error::Invalid { field, .. } => json!({"field": field}),
+            _ => Value::Null,
+        };
+        let retry_after = matches!(error, Error::Overloaded { .. } | Error::DiskFull).then_some(1);
+        let detail = error.to_string();
+        Self { code: error.code(), status, title, detail, facts, retry_after }
+    }
+}

@@ -1,0 +1,236 @@
+//! `/v1/state`, `/v1/leases`, `/v1/schedules`, `/v1/groups`: what is left.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use selvedge_durable::{
+    Answer as Stored, Engine, Operation,
+    group::ListGroups,
+    lease::{Acquire, GetLease, Release, Renew, TTL_DEFAULT},
+    schedule::{DeleteSchedule, ListSchedules, Missed, Overlap, PutSchedule, Schedule},
+    state::{Condition, DeleteState, GetState, ListState, PutState},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Call, Problem, WAIT_MAX, empty, groups, json, typed,
+    wire::{self, MessageIn},
+};
+
+pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result<Answer, Problem> {
+    let engine = call.engine;
+    match (call.method.as_str(), path) {
+        ("GET", ["groups"]) => {
+            let all = engine.execute(ListGroups { topic: None }).await?;
+            Ok(json(&json!({ "groups": all.iter().map(groups::status).collect::<Vec<_>>() })))
+        }
+        ("GET", ["state"]) => {
+            call.query.only(&["prefix", "after", "max"])?;
+            let text = |name| call.query.text(name).unwrap_or_default().to_owned();
+            let max = call.query.number("max", 100)? as usize;
+            let list = ListState { prefix: text("prefix"), after: text("after"), max };
+            let keys = engine.execute(list).await?;
+            let keys: Vec<Value> = keys
+                .into_iter()
+                .map(|(key, tag)| json!({ "key": key, "etag": format!("{tag:x}") }))
+                .collect();
+            Ok(json(&json!({ "keys": keys })))
+        }
+        ("GET", ["state", key]) => {
+            let value = engine.execute(GetState { key: (*key).to_owned() }).await?;
+            let media_type = value.content_type.as_deref().unwrap_or("application/octet-stream");
+            let mut answer = typed(media_type, value.value);
+            answer.headers_mut().insert(header::ETAG, etag(value.tag));
+            Ok(answer)
+        }
+        ("PUT", ["state", key]) => put_state(call, key).await,
+        ("DELETE", ["state", key]) => {
+            let delete = DeleteState { key: (*key).to_owned(), condition: condition(&call)? };
+            let operations = call.fence()?.into_iter().chain([Operation::DeleteState(delete)]);
+            engine.transact(operations.collect()).await?;
+            Ok(empty())
+        }
+        (_, ["leases", resource, rest @ ..]) => leases(call, resource, rest).await,
+        ("GET", ["schedules"]) => {
+            let all = engine.execute(ListSchedules).await?;
+            Ok(json(&json!({ "schedules": all.iter().map(schedule).collect::<Vec<_>>() })))
+        }
+        ("PUT", ["schedules", name]) => {
+            let given: ScheduleIn = call.json().await?;
+            Ok(json(&schedule(&engine.execute(given.into_put((*name).to_owned())?).await?)))
+        }
+        ("DELETE", ["schedules", name]) => {
+            engine.execute(DeleteSchedule { name: (*name).to_owned() }).await?;
+            Ok(empty())
+        }
+        _ => Err(call.not_here()),
+    }
+}
+
+fn etag(tag: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{tag:x}\"")).expect("hexadecimal digits make a header")
+}
+
+fn condition<E: Engine>(call: &Call<'_, E>) -> Result<Condition, Problem> {
+    match (call.header("if-match")?, call.header("if-none-match")?) {
+        (None, None) => Ok(Condition::Any),
+        (None, Some("*")) => Ok(Condition::Absent),
+        (Some(text), None) => {
+            let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            let tag = tag.and_then(|tag| u64::from_str_radix(tag, 16).ok());
+            let problem = || Problem::malformed("`if-match` must be one strong tag".to_owned());
+            tag.map(Condition::Tag).ok_or_else(problem)
+        }
+        _ => {
+            Err(Problem::malformed("only `if-match` or `if-none-match: *` is possible".to_owned()))
+        }
+    }
+}
+
+async fn put_state<E: Engine>(call: Call<'_, E>, key: &str) -> Result<Answer, Problem> {
+    call.query.only(&["ttl"])?;
+    let engine = call.engine;
+    let (condition, fence) = (condition(&call)?, call.fence()?);
+    let ttl = call.query.duration("ttl")?;
+    let content_type = call.header("content-type")?.map(str::to_owned);
+    let value: Bytes = call.bytes().await?;
+    let put = PutState { key: key.to_owned(), value, content_type, condition, ttl };
+    let operations = fence.into_iter().chain([Operation::PutState(put)]).collect();
+    let answers = engine.transact(operations).await?;
+    let Some(Stored::PutState(tag)) = answers.last() else {
+        return Err(selvedge_durable::Error::Closed.into());
+    };
+    let mut answer = empty();
+    answer.headers_mut().insert(header::ETAG, etag(*tag));
+    Ok(answer)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcquireIn {
+    owner: String,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    ttl: Option<Duration>,
+    permits: Option<u32>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    wait: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldIn {
+    token: u64,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    ttl: Option<Duration>,
+}
+
+async fn leases<E: Engine>(
+    call: Call<'_, E>,
+    resource: &str,
+    rest: &[&str],
+) -> Result<Answer, Problem> {
+    let (engine, resource) = (call.engine, resource.to_owned());
+    match (call.method.as_str(), rest) {
+        ("GET", []) => {
+            let holders = engine.execute(GetLease { resource }).await?;
+            let holders: Vec<Value> = holders
+                .iter()
+                .map(|holder| {
+                    let until = wire::time(holder.until);
+                    json!({ "owner": holder.owner, "token": holder.token, "until": until })
+                })
+                .collect();
+            Ok(json(&json!({ "holders": holders })))
+        }
+        ("POST", ["acquire"]) => {
+            let given: AcquireIn = call.json().await?;
+            let acquire = Acquire {
+                resource,
+                owner: given.owner,
+                ttl: given.ttl.unwrap_or(TTL_DEFAULT),
+                permits: given.permits.unwrap_or(1),
+                wait: given.wait.unwrap_or_default().min(WAIT_MAX),
+            };
+            let grant = engine.execute(acquire).await?;
+            Ok(json(&json!({ "token": grant.token, "until": wire::time(grant.until) })))
+        }
+        ("POST", ["renew"]) => {
+            let HeldIn { token, ttl } = call.json().await?;
+            let ttl = ttl.unwrap_or(TTL_DEFAULT);
+            let until = engine.execute(Renew { resource, token, ttl }).await?;
+            Ok(json(&json!({ "until": wire::time(until) })))
+        }
+        ("POST", ["release"]) => {
+            let HeldIn { token, .. } = call.json().await?;
+            engine.execute(Release { resource, token }).await?;
+            Ok(empty())
+        }
+        _ => Err(call.not_here()),
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OverlapIn {
+    Skip,
+    Queue,
+    Allow,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleIn {
+    spec: String,
+    zone: Option<String>,
+    overlap: Option<OverlapIn>,
+    /// `skip`, `all:<limit>`, or how late a missed run may still happen once.
+    missed: Option<String>,
+    topic: String,
+    message: MessageIn,
+}
+
+impl ScheduleIn {
+    fn into_put(self, name: String) -> Result<PutSchedule, Problem> {
+        let overlap = match self.overlap {
+            None | Some(OverlapIn::Skip) => Overlap::Skip,
+            Some(OverlapIn::Queue) => Overlap::Queue,
+            Some(OverlapIn::Allow) => Overlap::Allow,
+        };
+        Ok(PutSchedule {
+            name,
+            spec: self.spec,
+            zone: self.zone.unwrap_or_else(|| "UTC".to_owned()),
+            overlap,
+            missed: self.missed.as_deref().map_or_else(|| Ok(Missed::default()), missed)?,
+            topic: self.topic,
+            message: self.message.into_message()?,
+        })
+    }
+}
+
+fn missed(text: &str) -> Result<Missed, Problem> {
+    let parsed = if text == "skip" {
+        Some(Missed::Skip)
+    } else if let Some(limit) = text.strip_prefix("all:") {
+        limit
+            .parse()
+            .ok()
+            .filter(|limit| (1..=1000).contains(limit))
+            .map(|limit| Missed::All { limit })
+    } else {
+        wire::duration(text).map(|grace| Missed::Once { grace })
+    };
+    let problem = || {
+        Problem::malformed("`missed` must be `skip`, `all:<1 to 1000>` or a duration".to_owned())
+    };
+    parsed.ok_or_else(problem)
+}
+
+fn schedule(schedule: &Schedule) -> Value {
+    json!({
+        "name": schedule.name, "spec": schedule.spec, "zone": schedule.zone,
+        "topic": schedule.topic, "next": schedule.next.map(wire::time), "last": schedule.last,
+    })
+}

@@ -1,0 +1,358 @@
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use selvedge_durable::Sqlite;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Config, Server, openapi};
+
+/// A server on a store of its own; both go when it is dropped.
+struct World {
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+    _server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self._server.abort();
+    }
+}
+
+struct Got {
+    status: StatusCode,
+    headers: HeaderMap,
+    bytes: Bytes,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|_| panic!("{} {:?}", self.status, self.bytes))
+    }
+
+    fn code(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{:?}", self.bytes);
+        self.json()["code"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn world() -> World {
+    world_with(Config::default()).await
+}
+
+async fn world_with(config: Config) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(selvedge_durable::Config::new(folder.path().join("s.db"))).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(Server::new(config, store).run(listener, std::future::pending()));
+    World { address, _folder: folder, _server: server }
+}
+
+impl World {
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", self.address.to_string());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body));
+        let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        connection.abort();
+        Got { status: head.status, headers: head.headers, bytes }
+    }
+
+    async fn json(&self, method: &str, path: &str, body: Value) -> Got {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(method, path, &[("content-type", "application/json")], body.as_bytes()).await
+    }
+
+    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+        let got = self.json(method, path, body).await;
+        assert!(got.status.is_success(), "{method} {path}: {} {:?}", got.status, got.bytes);
+        if got.bytes.is_empty() { Value::Null } else { got.json() }
+    }
+
+    async fn queue(&self) {
+        self.ok("PUT", "/v1/topics/t", json!({})).await;
+        self.ok("PUT", "/v1/topics/t/groups/g", json!({"lease": "30s"})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_from_publisher_to_consumer() {
+    let world = world().await;
+    world.queue().await;
+    let headers = [("content-type", "application/json"), ("selvedge-key", "k")];
+    let got = world.send("POST", "/v1/topics/t/messages", &headers, br#"{"n":1}"#).await;
+    assert_eq!(got.json(), json!({"position": 1, "duplicate": false}));
+    let got = world.ok("POST", "/v1/topics/t/groups/g/receive?max=5&wait=1s", Value::Null).await;
+    let message = &got["messages"][0];
+    assert_eq!((&message["data"], &message["key"]), (&json!({"n": 1}), &json!("k")));
+    let ack = json!({"ids": [message["id"]]});
+    let got = world.ok("POST", "/v1/topics/t/groups/g/ack", ack.clone()).await;
+    assert_eq!(got, json!({"settled": 1, "dead": 0, "stale": []}));
+    let again = world.json("POST", "/v1/topics/t/groups/g/ack", ack).await;
+    assert_eq!((again.status, &again.code()[..]), (StatusCode::CONFLICT, "SV0414"));
+    assert_eq!(world.ok("GET", "/v1/topics/t/groups/g", Value::Null).await["lag"], 0);
+}
+
+#[tokio::test]
+async fn failed_messages_come_back_and_end_as_dead_letters() {
+    let world = world().await;
+    world.queue().await;
+    let batch = json!({"messages": [{"data": "a"}, {"data_base64": "/w=="}]});
+    let got = world.ok("POST", "/v1/topics/t/batch", batch).await;
+    assert_eq!(got["published"][1]["position"], 2);
+    let receive = "/v1/topics/t/groups/g/receive";
+    let got = world.ok("POST", receive, Value::Null).await;
+    let (a, b) = (got["messages"][0].clone(), got["messages"][1].clone());
+    assert_eq!((&a["data"], &b["data_base64"]), (&json!("a"), &json!("/w==")));
+    let nack = json!({"ids": [a["id"]], "after": "0ms"});
+    world.ok("POST", "/v1/topics/t/groups/g/nack", nack).await;
+    let got = world.ok("POST", receive, Value::Null).await;
+    assert_eq!(got["messages"][0]["attempt"], 2);
+    let park = json!({"ids": [b["id"]], "reason": "no use"});
+    let got = world.ok("POST", "/v1/topics/t/groups/g/park", park).await;
+    assert_eq!(got["dead"], 1);
+    let got = world.ok("GET", "/v1/topics/t/groups/g/dead-letters", Value::Null).await;
+    let letter = &got["dead_letters"][0];
+    assert_eq!((&letter["cause"], &letter["reason"]), (&json!("parked"), &json!("no use")));
+    let redrive = "/v1/topics/t/groups/g/dead-letters/redrive";
+    assert_eq!(world.ok("POST", redrive, json!({})).await, json!({"redriven": 1}));
+    let got = world.ok("POST", receive, Value::Null).await;
+    assert_eq!(got["messages"][0]["position"], 2);
+}
+
+#[tokio::test]
+async fn a_waiting_receive_is_answered_by_the_publish() {
+    let world = world().await;
+    world.queue().await;
+    let wait = world.ok("POST", "/v1/topics/t/groups/g/receive?wait=30s", Value::Null);
+    let publish = world.send("POST", "/v1/topics/t/messages", &[], b"x");
+    let both = async { tokio::join!(wait, publish) };
+    let (got, _) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    assert_eq!(got["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn cloud_events_come_in_three_shapes_and_go_out_whole() {
+    let world = world().await;
+    world.queue().await;
+    let path = "/v1/topics/t/messages";
+    let binary = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/shop"),
+        ("ce-type", "paid"),
+        ("ce-subject", "caf%C3%A9"),
+        ("content-type", "application/json"),
+    ];
+    let first = world.send("POST", path, &binary, b"{\"n\":1}").await.json();
+    let again = world.send("POST", path, &binary, b"{\"n\":1}").await.json();
+    assert_eq!(first, json!({"position": 1, "duplicate": false}));
+    assert_eq!(again, json!({"position": 1, "duplicate": true}), "source and id name one event");
+    let event = |id: &str| {
+        json!({"specversion": "1.0", "id": id, "source": "/shop", "type": "paid",
+               "partitionkey": "k", "data": {"n": id}})
+    };
+    let structured = [("content-type", "application/cloudevents+json; charset=utf-8")];
+    let got = world.send("POST", path, &structured, event("2").to_string().as_bytes()).await;
+    assert_eq!(got.json()["position"], 2);
+    let batched = [("content-type", "application/cloudevents-batch+json")];
+    let events = json!([event("3"), event("2")]).to_string();
+    let got = world.send("POST", path, &batched, events.as_bytes()).await;
+    assert_eq!(got.json()["published"][1], json!({"position": 2, "duplicate": true}));
+
+    let got = world.json("GET", "/v1/topics/t/messages?format=cloudevents", Value::Null).await;
+    assert_eq!(got.headers["content-type"], "application/cloudevents-batch+json");
+    let events = got.json();
+    assert_eq!(events[0]["subject"], "café");
+    assert_eq!(events[0]["data"], json!({"n": 1}));
+    assert_eq!((&events[2]["id"], &events[2]["partitionkey"]), (&json!("3"), &json!("k")));
+    for (headers, body) in [
+        (&structured[..], "{\"id\":\"1\"}"),
+        (&structured[..], "[]"),
+        (&binary[..2], "x"),
+        (&[("content-type", "application/cloudevents+avro")][..], "x"),
+    ] {
+        let got = world.send("POST", path, headers, body.as_bytes()).await;
+        assert_eq!((got.status, &got.code()[..]), (StatusCode::BAD_REQUEST, "SV0440"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_lines_is_answered_line_by_line() {
+    let world = world().await;
+    world.queue().await;
+    let mut lines: Vec<String> = (0..500).map(|n| json!({"data": n}).to_string()).collect();
+    lines.insert(250, "{\"dta\": 1}".to_owned());
+    let got = world.send("POST", "/v1/topics/t/stream", &[], lines.join("\n").as_bytes()).await;
+    let answers: Vec<Value> = got
+        .bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 501);
+    assert_eq!(answers[250]["code"], "SV0440");
+    let positions: Vec<u64> =
+        answers.iter().filter_map(|answer| answer["position"].as_u64()).collect();
+    assert_eq!(positions, (1..=500).collect::<Vec<_>>());
+    let got = world.ok("GET", "/v1/topics/t/messages?from=500", Value::Null).await;
+    assert_eq!(got["messages"][0]["data"], 499, "in the order of the lines");
+}
+
+#[tokio::test]
+async fn streams_refuse_a_wrong_version_and_a_lost_fence() {
+    let world = world().await;
+    let opened = json!({"expected": "none", "events": [{"type": "Opened", "data": {"n": 1}}]});
+    let got = world.ok("POST", "/v1/streams/account%2F1", opened.clone()).await;
+    assert_eq!(got, json!({"versions": [0], "position": 1, "duplicate": false}));
+    let got = world.json("POST", "/v1/streams/account%2F1", opened.clone()).await;
+    assert_eq!((got.status, &got.code()[..]), (StatusCode::CONFLICT, "SV0420"));
+    assert_eq!(got.json()["actual"], 0);
+    let page = world.ok("GET", "/v1/streams/account%2F1?direction=backwards", Value::Null).await;
+    assert_eq!(page["events"][0]["data"], json!({"n": 1}));
+    let grant = world.ok("POST", "/v1/leases/l/acquire", json!({"owner": "me"})).await;
+    let write = |token: u64| {
+        let fence = format!("l:{token}");
+        let body = json!({"events": [{"type": "More"}]}).to_string();
+        let world = &world;
+        async move {
+            world.send("POST", "/v1/streams/s", &[("if-fence", &fence)], body.as_bytes()).await
+        }
+    };
+    let token = grant["token"].as_u64().unwrap();
+    assert_eq!(write(token).await.status, StatusCode::OK);
+    let late = write(token + 1).await;
+    assert_eq!((late.status, &late.code()[..]), (StatusCode::PRECONDITION_FAILED, "SV0431"));
+    assert_eq!(
+        world.ok("GET", "/v1/events?after=1", Value::Null).await["events"][0]["stream"],
+        "s"
+    );
+}
+
+#[tokio::test]
+async fn state_follows_its_tags() {
+    let world = world().await;
+    let put = |headers: &'static [(&'static str, &'static str)], value: &'static str| {
+        world.send("PUT", "/v1/state/k", headers, value.as_bytes())
+    };
+    let first = put(&[("if-none-match", "*"), ("content-type", "text/plain")], "1").await;
+    assert_eq!(first.status, StatusCode::NO_CONTENT);
+    let tag = first.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(put(&[("if-none-match", "*")], "2").await.code(), "SV0421");
+    assert_eq!(put(&[("if-match", "\"ffff\"")], "2").await.status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(put(&[("if-match", "W/\"1\"")], "2").await.code(), "SV0440");
+    let got = world.send("GET", "/v1/state/k", &[], b"").await;
+    assert_eq!((&got.bytes[..], got.headers["etag"].to_str().unwrap()), (&b"1"[..], &tag[..]));
+    assert_eq!(got.headers["content-type"], "text/plain");
+    let delete = world.send("DELETE", "/v1/state/k", &[("if-match", &tag)], b"").await;
+    assert_eq!(delete.status, StatusCode::NO_CONTENT);
+    assert_eq!(world.json("GET", "/v1/state/k", Value::Null).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_lock_is_waited_for_and_handed_over() {
+    let world = world().await;
+    let path = "/v1/leases/leader/acquire";
+    let first = world.ok("POST", path, json!({"owner": "a", "ttl": "1m"})).await;
+    let held = world.json("POST", path, json!({"owner": "b"})).await;
+    assert_eq!((held.status, &held.code()[..]), (StatusCode::CONFLICT, "SV0430"));
+    assert_eq!(held.json()["owner"], "a");
+    let wait = world.ok("POST", path, json!({"owner": "b", "wait": "30s"}));
+    let token = json!({"token": first["token"]});
+    let release = world.ok("POST", "/v1/leases/leader/release", token);
+    let (second, _) = tokio::join!(wait, release);
+    assert!(second["token"].as_u64() > first["token"].as_u64());
+    let holders = world.ok("GET", "/v1/leases/leader", Value::Null).await;
+    assert_eq!(holders["holders"][0]["owner"], "b");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_with_its_code() {
+    let world = world_with(Config { body_max: 2 << 20, ..Config::default() }).await;
+    world.queue().await;
+    let large = "x".repeat((1 << 20) + 1);
+    let huge = "x".repeat((2 << 20) + 1);
+    for (method, path, body, code) in [
+        ("PUT", "/v1/topics/u", "{\"retention\": 1}", "SV0440"),
+        ("PUT", "/v1/topics/u", "{\"compact\": \"yes\"}", "SV0440"),
+        ("PUT", "/v1/topics/u", "{\"ageing\": \"5 parsecs\"}", "SV0440"),
+        ("PUT", "/v1/topics/u", "{", "SV0440"),
+        ("PUT", "/v1/topics/no%20spaces", "{}", "SV0413"),
+        ("PUT", "/v1/topics/t", "{\"compact\": true}", "SV0411"),
+        ("PUT", "/v1/topics/t/groups/h", "{\"attempts\": 0}", "SV0413"),
+        ("POST", "/v1/topics/t/messages", &large, "SV0412"),
+        ("POST", "/v1/topics/t/messages", &huge, "SV0412"),
+        ("POST", "/v1/topics/nowhere/messages", "x", "SV0410"),
+        ("POST", "/v1/topics/t/groups/nobody/receive", "", "SV0410"),
+        ("POST", "/v1/topics/t/groups/g/receive?max=many", "", "SV0440"),
+        ("POST", "/v1/topics/t/groups/g/receive?mx=1", "", "SV0440"),
+        ("POST", "/v1/topics/t/groups/g/receive?wait=5", "", "SV0440"),
+        ("POST", "/v1/topics/t/groups/g/ack", "{\"ids\": [\"1-2\"]}", "SV0440"),
+        ("POST", "/v1/topics/t/groups/g/ack", "{\"ids\": [\"1-1-1\"]}", "SV0414"),
+        ("POST", "/v1/streams/s", "{\"events\": [{\"type\": \"\"}]}", "SV0413"),
+        ("POST", "/v1/streams/s", "{\"expected\": -1, \"events\": []}", "SV0440"),
+        (
+            "PUT",
+            "/v1/schedules/s",
+            "{\"spec\": \"x\", \"topic\": \"t\", \"message\": {}}",
+            "SV0413",
+        ),
+        ("GET", "/v1/topics/%zz", "", "SV0441"),
+        ("GET", "/v2/topics", "", "SV0441"),
+        ("PATCH", "/v1/topics/t", "", "SV0441"),
+    ] {
+        let got = world.send(method, path, &[], body.as_bytes()).await;
+        let shown = &body[..body.len().min(40)];
+        assert_eq!(got.code(), code, "{method} {path} {shown}");
+        assert!(got.status.is_client_error(), "{method} {path} {shown}: {}", got.status);
+    }
+    assert_eq!(world.ok("GET", "/v1/topics/t", Value::Null).await["next"], 1, "nothing stayed");
+}
+
+#[tokio::test]
+async fn every_documented_path_is_there() {
+    let world = world().await;
+    let document = world.ok("GET", "/openapi.json", Value::Null).await;
+    for (method, path, _) in openapi::PATHS {
+        assert!(document["paths"][path][method].is_object(), "{path}");
+        let mut real = String::new();
+        for segment in path.split('/').skip(1) {
+            real.push('/');
+            real.push_str(if segment.starts_with('{') { "1" } else { segment });
+        }
+        let got = world.send(&method.to_uppercase(), &real, &[], b"").await;
+        let missing = !got.status.is_success() && got.code() == "SV0441";
+        assert!(!missing, "{method} {path} is documented and not there");
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_kept_out() {
+    let world = world().await;
+    let got = world.send("GET", "/v1/topics", &[("host", "evil.example")], b"").await;
+    assert_eq!(got.code(), "SV0304");
+    let headers = [("origin", "http://evil.example")];
+    assert_eq!(world.send("PUT", "/v1/topics/t", &headers, b"").await.code(), "SV0305");
+    let config = Config { token: Some("secret".to_owned()), ..Config::default() };
+    let world = world_with(config).await;
+    assert_eq!(world.send("GET", "/v1/topics", &[], b"").await.code(), "SV0303");
+    let headers = [("authorization", "Bearer secret")];
+    assert_eq!(world.send("GET", "/v1/topics", &headers, b"").await.status, StatusCode::OK);
+}

@@ -1,0 +1,293 @@
+//! How values look in requests and answers.
+
+use std::time::Duration;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use selvedge_durable::{
+    group::{Delivery, Receipt},
+    topic::{From, Message, NewMessage, Place, Published},
+};
+use selvedge_patterns::wall::Wall;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Value, json};
+
+use super::Problem;
+
+/// A query string: each name once, unknown names refused by [`Query::only`].
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        let broken = || Problem::malformed("the query is not percent-encoded UTF-8".to_owned());
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name).ok_or_else(broken)?, decode(value).ok_or_else(broken)?))
+        });
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Refuses names that mean nothing here.
+    pub(super) fn only(&self, names: &[&str]) -> Result<(), Problem> {
+        let unknown = self.0.iter().find(|(name, _)| !names.contains(&&name[..]));
+        match unknown {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::malformed(format!(
+                "unknown parameter `{name}`; here are {}",
+                names.join(", ")
+            ))),
+        }
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| &value[..])
+    }
+
+    pub(super) fn number(&self, name: &str, default: u64) -> Result<u64, Problem> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        text.parse().map_err(|_| Problem::malformed(format!("`{name}` is not a number: `{text}`")))
+    }
+
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let problem = || {
+            Problem::malformed(format!(
+                "`{name}` is not a duration such as `250ms` or `5s`: `{text}`"
+            ))
+        };
+        duration(text).map(Some).ok_or_else(problem)
+    }
+
+    /// A place in a topic: a position, `first`, `next`, or a time.
+    pub(super) fn from(&self, name: &str, default: From) -> Result<From, Problem> {
+        self.text(name).map_or(Ok(default), place)
+    }
+}
+
+/// A position, `first`, `next`, or an RFC 3339 time.
+pub(super) fn place(text: &str) -> Result<From, Problem> {
+    let parsed = match text {
+        "first" => Some(From::First),
+        "next" => Some(From::Next),
+        _ => text.parse().map(From::Position).ok().or_else(|| instant(text).map(From::Time)),
+    };
+    parsed.ok_or_else(|| {
+        Problem::malformed(format!("`{text}` is not a position, `first`, `next` or a time"))
+    })
+}
+
+/// Percent-decoding; `None` if it is not UTF-8 or an escape is broken.
+pub(super) fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = [bytes.next()?, bytes.next()?];
+            let digits = std::str::from_utf8(&digits).ok()?;
+            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            out.push(u8::from_str_radix(digits, 16).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// `250ms`, `5s`, `10m`, `2h`, `7d`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).filter(|millis| *millis < 1 << 50).map(Duration::from_millis)
+}
+
+/// A field that holds a duration with its unit.
+pub(super) fn duration_field<'de, D: Deserializer<'de>>(
+    field: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(field)?;
+    let problem =
+        || D::Error::custom(format!("`{text}` is not a duration such as `250ms` or `5s`"));
+    duration(&text).map(Some).ok_or_else(problem)
+}
+
+/// RFC 3339.
+pub(super) fn instant(text: &str) -> Option<Wall> {
+    let stamp: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(stamp.as_microsecond()).ok().map(Wall::from_micros)
+}
+
+/// RFC 3339 with microseconds.
+pub(super) fn time(at: Wall) -> String {
+    let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
+    let stamp = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
+    format!("{stamp:.6}")
+}
+
+/// The name of one delivery: `position-attempt-fence`.
+pub(super) fn receipt_text(receipt: Receipt) -> String {
+    format!("{}-{}-{}", receipt.position, receipt.attempt, receipt.fence)
+}
+
+pub(super) fn receipt(text: &str) -> Result<Receipt, Problem> {
+    let mut parts = text.split('-').map(str::parse::<u64>);
+    let parsed = (|| {
+        let (position, attempt, fence) =
+            (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        let attempt = u32::try_from(attempt).ok()?;
+        parts.next().is_none().then_some(Receipt { position, attempt, fence })
+    })();
+    parsed.ok_or_else(|| Problem::malformed(format!("`{text}` is not a receipt")))
+}
+
+/// A message to publish, in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MessageIn {
+    key: Option<String>,
+    #[serde(default)]
+    headers: std::collections::BTreeMap<String, String>,
+    data: Option<Value>,
+    data_base64: Option<String>,
+    priority: Option<u8>,
+    deliver_at: Option<String>,
+    dedupe_id: Option<String>,
+}
+
+impl MessageIn {
+    pub(super) fn into_message(self) -> Result<NewMessage, Problem> {
+        let mut headers: Vec<(String, String)> = self
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .collect();
+        let typed = headers.iter().any(|(name, _)| name == "content-type");
+        let payload = match (self.data, self.data_base64) {
+            (Some(_), Some(_)) => {
+                let detail = "`data` and `data_base64` exclude each other".to_owned();
+                return Err(Problem::malformed(detail));
+            }
+            (None, None) => None,
+            (None, Some(text)) => Some(base64(&text)?),
+            (Some(Value::String(text)), None) => {
+                if !typed {
+                    headers.push(("content-type".to_owned(), "text/plain".to_owned()));
+                }
+                Some(Bytes::from(text))
+            }
+            (Some(value), None) => {
+                if !typed {
+                    headers.push(("content-type".to_owned(), "application/json".to_owned()));
+                }
+                Some(Bytes::from(value.to_string()))
+            }
+        };
+        let deliver_at = self.deliver_at.as_deref().map(due).transpose()?;
+        let Self { key, priority, dedupe_id, .. } = self;
+        Ok(NewMessage { key, headers, payload, priority, deliver_at, dedupe_id })
+    }
+}
+
+pub(super) fn base64(text: &str) -> Result<Bytes, Problem> {
+    let bytes = BASE64_STANDARD.decode(text);
+    bytes.map(Bytes::from).map_err(|error| Problem::malformed(format!("not base64: {error}")))
+}
+
+pub(super) fn to_base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+pub(super) fn due(text: &str) -> Result<Wall, Problem> {
+    instant(text).ok_or_else(|| Problem::malformed(format!("`{text}` is not an RFC 3339 time")))
+}
+
+pub(super) fn published(published: &Published) -> Value {
+    let duplicate = published.duplicate;
+    match published.place {
+        Place::Log(position) => json!({"position": position, "duplicate": duplicate}),
+        Place::Delayed(number) => json!({"delayed": number, "duplicate": duplicate}),
+    }
+}
+
+/// How payloads are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// `data` if it is JSON by its type, or text; else `data_base64`.
+    Readable,
+    /// Always base64, in `data`: quick to write and to read.
+    Base64,
+}
+
+impl Shown {
+    pub(super) fn parse(query: &Query) -> Result<Self, Problem> {
+        match query.text("data") {
+            None => Ok(Self::Readable),
+            Some("base64") => Ok(Self::Base64),
+            Some(other) => Err(Problem::malformed(format!("`data` cannot be `{other}`"))),
+        }
+    }
+}
+
+pub(super) fn message(message: &Message, shown: Shown) -> serde_json::Map<String, Value> {
+    let mut out = serde_json::Map::new();
+    out.insert("position".to_owned(), message.position.into());
+    out.insert("at".to_owned(), time(message.at).into());
+    if let Some(key) = &message.key {
+        out.insert("key".to_owned(), key.clone().into());
+    }
+    if message.priority != selvedge_durable::topic::PRIORITY_DEFAULT {
+        out.insert("priority".to_owned(), message.priority.into());
+    }
+    if !message.headers.is_empty() {
+        let headers =
+            message.headers.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+        out.insert("headers".to_owned(), Value::Object(headers.collect()));
+    }
+    if let Some(payload) = &message.payload {
+        let (name, value) = payload_value(payload, &message.headers, shown);
+        out.insert(name.to_owned(), value);
+    }
+    out
+}
+
+fn payload_value(
+    payload: &Bytes,
+    headers: &[(String, String)],
+    shown: Shown,
+) -> (&'static str, Value) {
+    if shown == Shown::Base64 {
+        return ("data", to_base64(payload).into());
+    }
+    let media_type =
+        headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value);
+    let media_type =
+        media_type.map_or("", |value| value.split(';').next().unwrap_or_default().trim());
+    if media_type == "application/json" || media_type.ends_with("+json") {
+        if let Ok(value) = serde_json::from_slice(payload) {
+            return ("data", value);
+        }
+    } else if media_type.starts_with("text/")
+        && let Ok(text) = std::str::from_utf8(payload)
+    {
+        return ("data", text.into());
+    }
+    ("data_base64", to_base64(payload).into())
+}
+
+pub(super) fn delivery(delivery: &Delivery, shown: Shown) -> Value {
+    let mut out = message(&delivery.message, shown);
+    out.insert("id".to_owned(), receipt_text(delivery.receipt).into());
+    out.insert("attempt".to_owned(), delivery.receipt.attempt.into());
+    out.insert("until".to_owned(), time(delivery.until).into());
+    Value::Object(out)
+}
