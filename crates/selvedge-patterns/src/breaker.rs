@@ -455,8 +455,8 @@ impl Breaker {
         if permit.generation != self.generation {
             return None;
         }
-        let elapsed = now.since(permit.started);
-        let slow = self.config.slow.is_some_and(|slow| elapsed >= slow.over);
+        let started = permit.started;
+        let slow = self.config.slow.is_some_and(|slow| now.since(started) >= slow.over);
         let mark = Mark { failed: verdict != Verdict::Good, slow };
         match self.state {
             State::Closed => {
@@ -625,6 +625,9 @@ impl Breaker {
     /// Whether the window speaks for opening.
     fn judge(&mut self, now: Instant, counts: Counts) -> Option<Transition> {
         let overdue = self.in_flight.overdue(now);
+        if counts.failed + counts.slow + overdue == 0 {
+            return None;
+        }
         let calls = counts.calls + overdue;
         let reason = if self.config.consecutive.is_some_and(|limit| self.consecutive >= limit) {
             Reason::Consecutive

@@ -183,6 +183,10 @@ impl Shared {
     /// Counts one duration.
     pub fn record(&self, now: Instant, duration: Duration) {
         let mut rotating = lock(&self.rotating);
+        // Written under this lock: while it lies ahead nothing changes places.
+        if now.as_nanos() < self.next_wakeup.load(Ordering::Relaxed) {
+            return rotating.write.record(duration);
+        }
         rotating.record(now, duration);
         self.publish(now, &mut rotating);
     }
