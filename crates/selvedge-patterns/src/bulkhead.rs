@@ -202,7 +202,7 @@ pub enum Reason {
     Full,
     /// All permits are out and as many wait as may.
     QueueFull,
-    /// It waited as long as it may.
+    /// It waited as long as it may, or had no time to wait at all.
     QueueTimeout,
 }
 
@@ -461,7 +461,11 @@ impl Bulkhead {
         let until = patience.min(now + queue.config.queue_for);
         let room = high(self.word.load(Ordering::Acquire)) < queue.config.queue;
         if !room || until <= now {
-            let reason = if queue.config.queue == 0 { Reason::Full } else { Reason::QueueFull };
+            let reason = match queue.config.queue {
+                0 => Reason::Full,
+                _ if room => Reason::QueueTimeout,
+                _ => Reason::QueueFull,
+            };
             return Decision::Rejected(self.rejection(reason));
         }
         self.word.fetch_add(WAITING, Ordering::AcqRel);

@@ -114,7 +114,8 @@ pub enum Step {
     },
     /// Attempts run: ask again when one has been settled, or then.
     Idle {
-        /// When something is due: a timeout or a hedge.
+        /// When something is due: a timeout or a hedge. [`Instant::MAX`] where
+        /// neither is configured.
         until: Instant,
     },
     /// The call has its end. Drop every attempt but the one named, and
@@ -217,7 +218,9 @@ enum Phase {
 /// One call.
 ///
 /// Pass the same [`Service`] to every method, and [`Call::finish`] it
-/// whatever happens.
+/// whatever happens: a call that is only dropped keeps its permits for ever.
+/// Once it is [`Step::Done`] the driver keeps the time: what is left of the
+/// [`Call::deadline`] is for the body.
 #[derive(Debug)]
 pub struct Call {
     request: Request,

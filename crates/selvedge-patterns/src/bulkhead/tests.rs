@@ -103,7 +103,9 @@ fn waiting_is_bounded_by_the_queue_and_by_the_deadline() {
     let hurried = bulkhead.admit(T, T + ms(20));
     assert!(matches!(hurried, Decision::Queued { until, .. } if until == T + ms(20)));
     let hurried = queued(hurried);
-    assert!(matches!(bulkhead.admit(T, T), Decision::Rejected(_)), "too late to wait at all");
+    let too_late = bulkhead.admit(T, T);
+    let reason = Reason::QueueTimeout;
+    assert_eq!(too_late, Decision::Rejected(Rejected { reason, in_flight: 1, queued: 2 }));
     assert!(matches!(
         bulkhead.claim(T + ms(20), hurried),
         Claim::Rejected(Rejected { reason: Reason::QueueTimeout, .. })

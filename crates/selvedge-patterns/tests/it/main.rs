@@ -1,0 +1,3 @@
+//! What must hold for the crate as its users see it.
+
+mod allocations;
