@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use selvedge_patterns::call::Kind;
 use selvedge_patterns::outcome::Outcome;
 use selvedge_patterns::time::Duration;
@@ -61,6 +61,8 @@ pub struct Record {
     pub whole: bool,
     /// The trace.
     pub trace: Option<Trace>,
+    /// The request's id: the caller's `x-request-id`, or the one it was given.
+    pub request_id: Option<HeaderValue>,
     /// The client's address, as far as proxies are trusted.
     pub client: std::net::IpAddr,
 }

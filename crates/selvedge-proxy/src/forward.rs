@@ -365,6 +365,7 @@ impl Forward<'_> {
         if !headers.get(head::X_REQUEST_ID).is_some_and(head::is_sane_id) {
             headers.insert(head::X_REQUEST_ID, id);
         }
+        self.journey.identified(headers.get(head::X_REQUEST_ID));
         self.journey.trace = Some(trace);
         if let Some(route) = route {
             head::edit(headers, &snapshot.config.routes[route].request_headers);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use selvedge_patterns::call::{Attempt, Call};
 use selvedge_patterns::outcome::Outcome;
 use selvedge_patterns::time::Instant;
@@ -51,6 +51,7 @@ struct Account {
     host: String,
     path: String,
     client: IpAddr,
+    request_id: Option<HeaderValue>,
     tried: [Option<Tried>; ATTEMPTS_MAX],
 }
 
@@ -83,8 +84,16 @@ impl Journey {
                 host: host.to_owned(),
                 path: parts.uri.path().to_owned(),
                 client,
+                request_id: None,
                 tried: [const { None }; ATTEMPTS_MAX],
             }));
+        }
+    }
+
+    /// It is known to both sides by this id.
+    pub(crate) fn identified(&mut self, id: Option<&HeaderValue>) {
+        if let Some(account) = &mut self.account {
+            account.request_id = id.cloned();
         }
     }
 
@@ -228,7 +237,7 @@ impl Journey {
             return;
         };
         let config = &self.local.snapshot.config;
-        let Account { unix_ms, method, host, path, client, tried } = *account;
+        let Account { unix_ms, method, host, path, client, request_id, tried } = *account;
         let last = tried.iter().flatten().last().and_then(|tried| tried.outcome);
         let reason = match (self.refused, self.status) {
             (Some(kind), _) => kind.reason(),
@@ -255,6 +264,7 @@ impl Journey {
             bytes,
             whole,
             trace: self.trace,
+            request_id,
             client,
         };
         if !sink.offer(record) {

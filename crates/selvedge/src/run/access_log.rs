@@ -116,6 +116,7 @@ struct Line<'a> {
     bytes: u64,
     whole: bool,
     client: String,
+    request_id: Option<&'a str>,
     trace_id: Option<String>,
     span_id: Option<String>,
 }
@@ -148,6 +149,7 @@ fn line(record: &Record, batch: &mut Vec<u8>) {
         bytes: record.bytes,
         whole: record.whole,
         client: record.client.to_string(),
+        request_id: record.request_id.as_ref().and_then(|id| id.to_str().ok()),
         trace_id: record.trace.map(|trace| format!("{:032x}", trace.id)),
         span_id: record.trace.map(|trace| format!("{:016x}", trace.span)),
     };

@@ -55,6 +55,7 @@ fn record(path: &str) -> Record {
         bytes: 512,
         whole: true,
         trace: None,
+        request_id: Some(http::HeaderValue::from_static("id-1")),
         client: [127, 0, 0, 1].into(),
     }
 }
