@@ -356,7 +356,6 @@ impl Convert<'_> {
                     schema::Order::Fifo => bulkhead::Order::Fifo,
                     schema::Order::Lifo => bulkhead::Order::Lifo,
                 },
-                ..bulkhead::Config::default()
             }),
             fallback: it.fallback.as_ref().map(|it| fallback::Config {
                 stale_for: *it.stale_for,

@@ -33,7 +33,7 @@ section! {
     /// The whole file.
     File: "the configuration", later [
         "api", "auth", "durable", "topics", "subscriptions", "schedules", "sagas", "outbox",
-        "flags", "registry"
+        "flags", "registry", "telemetry"
     ] {
         /// Version of the file's form: 1.
         version: Version;
@@ -1128,6 +1128,73 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
     found
 }
 
+/// The reference page of the file, in Markdown: every key with its default, from the JSON Schema.
+#[must_use]
+pub fn reference() -> String {
+    let schema = json_schema();
+    let mut page = String::from(
+        "# Configuration reference\n\n\
+        Every key of `selvedge.yaml` with its default, made from the declarations that the reader itself uses.\n\
+        `selvedge config show --effective FILE` prints what holds for a file; `selvedge config schema` prints a JSON Schema for editors.\n\n\
+        Durations have units (`250ms`, `1.5s`, `2m`), and so have sizes (`64KiB`), percentages (`50%`) and rates (`100/s`).\n\
+        A section that may be switched off takes `off`; `on` is the section with its defaults.\n\
+        `${NAME}`, `${NAME:-default}` and `${file:/path}` are filled in in values.\n",
+    );
+    let mut heading = |title: &str, doc: &str, section: &Value| {
+        page.push_str(&format!(
+            "\n## {title}\n\n{doc}\n\n| key | default | what it is |\n|---|---|---|\n"
+        ));
+        let required = section["required"].as_array().cloned().unwrap_or_default();
+        for (key, property) in section["properties"].as_object().into_iter().flatten() {
+            let default = match property.get("default") {
+                _ if required.iter().any(|it| it == key) => "required".to_owned(),
+                Some(Value::Object(_)) => "on".to_owned(),
+                Some(Value::Bool(false)) => "`off`".to_owned(),
+                Some(Value::String(text)) => format!("`{text}`"),
+                Some(Value::Array(items)) if items.is_empty() => "none".to_owned(),
+                Some(Value::Array(items)) => {
+                    let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                    format!("`[{}]`", items.join(", "))
+                }
+                Some(other) => format!("`{other}`"),
+                None => String::new(),
+            };
+            let about = property["description"].as_str().unwrap_or("").replace('|', "\\|");
+            let words = words_of(property);
+            let words = if words.is_empty() { words } else { format!(" One of {words}.") };
+            let link = Some(property)
+                .filter(|_| key != "defaults")
+                .and_then(sections_of)
+                .map(|name| format!(" See [{name}](#{}).", name.to_ascii_lowercase()));
+            page.push_str(&format!(
+                "| `{key}` | {default} | {about}{words}{} |\n",
+                link.unwrap_or_default()
+            ));
+        }
+    };
+    heading("The file", "The whole file.", &schema);
+    for (name, section) in schema["$defs"].as_object().into_iter().flatten() {
+        let doc = section["description"].as_str().unwrap_or("");
+        heading(name, doc, &section["anyOf"][0]);
+    }
+    page
+}
+
+/// The words that a choice may be, for the reference page.
+fn words_of(property: &Value) -> String {
+    let words = property.get("enum").and_then(Value::as_array);
+    let words =
+        words.into_iter().flatten().filter_map(Value::as_str).map(|word| format!("`{word}`"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// The section that a property is or holds.
+fn sections_of(property: &Value) -> Option<String> {
+    let text = property.to_string();
+    let (_, rest) = text.split_once("#/$defs/")?;
+    rest.split('"').next().map(str::to_owned)
+}
+
 /// The JSON Schema (2020-12) of the file.
 #[must_use]
 pub fn json_schema() -> Value {
@@ -1148,3 +1215,6 @@ pub fn json_schema() -> Value {
     }
     Value::Object(root)
 }
+
+#[cfg(test)]
+mod tests;

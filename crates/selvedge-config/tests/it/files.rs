@@ -163,3 +163,17 @@ fn the_examples_are_clean() {
     }
     assert!(seen >= 4);
 }
+
+#[test]
+fn the_file_in_the_readme_is_clean() {
+    let readme = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let mut files = 0;
+    for block in readme.split("```yaml\n").skip(1) {
+        let text = block.split("```").next().unwrap();
+        let loaded = crate::load(text).unwrap_or_else(|report| panic!("{report}"));
+        assert!(loaded.report.diagnostics.is_empty(), "{}", loaded.report);
+        files += 1;
+    }
+    assert!(files > 0);
+}

@@ -60,7 +60,9 @@ fn every_code_is_met_and_explained() {
     each("lint", |_, _, report| found.borrow_mut().extend(gather(report)));
     // Needs a file that is not there: see `files.rs`.
     met.insert(Code::UNREADABLE);
-    let missing: Vec<_> = Code::ALL.iter().filter(|code| !met.contains(code)).collect();
+    // Those of scenarios have tests of their own.
+    let own = |code: &&Code| code.as_str().starts_with("SV01");
+    let missing: Vec<_> = Code::ALL.iter().filter(own).filter(|code| !met.contains(code)).collect();
     assert!(missing.is_empty(), "no file shows {missing:?}");
     for code in Code::ALL {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
