@@ -187,6 +187,7 @@ impl Limiter {
     /// # Errors
     ///
     /// [`Rejected`], after which nothing was taken.
+    #[inline]
     pub fn admit(&self, now: Instant, cost: u32) -> Decision {
         match &self.shared {
             Shared::Gcra(tat) => tat.admit(now, &self.rule.pace, cost),

@@ -56,11 +56,16 @@ impl Pace {
         self.burst
     }
 
+    pub(super) const fn cell_units(&self) -> u64 {
+        self.cell_units
+    }
+
     pub(super) const fn burst_units(&self) -> u64 {
         self.burst_units
     }
 
     /// The units that `cost` takes, unless that is more than there ever are.
+    #[inline]
     pub(super) const fn cost(&self, cost: u32) -> Result<u64, Rejected> {
         if cost <= self.burst {
             return Ok(cost as u64 * self.cell_units);
@@ -75,11 +80,13 @@ impl Pace {
     }
 
     /// The time since the origin, in units.
+    #[inline]
     pub(super) const fn units(&self, now: Instant) -> u64 {
         let extra = (now.as_nanos() as u128 * self.fraction as u128) >> 64;
         now.as_nanos().saturating_add(extra as u64)
     }
 
+    #[inline]
     pub(super) fn allowed(&self, level_units: u64) -> Allowed {
         Allowed {
             limit: self.burst,
