@@ -138,10 +138,11 @@ impl Balancer {
 
     /// Chooses one endpoint, or none if none may be chosen.
     ///
-    /// Reads only: the caller calls [`Load::start`] on the one it uses.
+    /// Reads only: the caller calls [`Load::start`] on the one it uses. No
+    /// algorithm needs the time yet: latencies fade alike, so it cancels out.
     pub fn pick(
         &self,
-        now: Instant,
+        _now: Instant,
         candidates: &impl Candidates,
         rng: &mut impl Rng,
     ) -> Option<Pick> {
@@ -152,7 +153,7 @@ impl Balancer {
                 self.of_two(candidates, rng, |a, b| busier(candidates, a, b))
             }
             Algorithm::PeakEwma => {
-                self.of_two(candidates, rng, |a, b| self.slower(now, candidates, a, b))
+                self.of_two(candidates, rng, |a, b| self.slower(candidates, a, b))
             }
         }
     }
@@ -192,7 +193,7 @@ impl Balancer {
         rng: &mut impl Rng,
         worse: impl Fn(usize, usize) -> bool,
     ) -> Option<Pick> {
-        let better = |(a, b)| if worse(a, b) { b } else { a };
+        let better = |(a, b)| if a != b && worse(a, b) { b } else { a };
         let pair = two_of(candidates.count(), rng)?;
         let standings = (standing(candidates, pair.0), standing(candidates, pair.1));
         if standings == (Standing::Usable, Standing::Usable) {
@@ -209,15 +210,15 @@ impl Balancer {
     /// Whether `a` costs more than `b`: projected latency times the queue one
     /// more attempt would stand in. An endpoint without a sample is taken to
     /// be as fast as the other, so that it is neither starved nor flooded.
-    fn slower(&self, now: Instant, candidates: &impl Candidates, a: usize, b: usize) -> bool {
+    fn slower(&self, candidates: &impl Candidates, a: usize, b: usize) -> bool {
         let (load_a, load_b) = (candidates.load(a), candidates.load(b));
-        let (Some(latency_a), Some(latency_b)) =
-            (load_a.projected(now, self.config.decay), load_b.projected(now, self.config.decay))
-        else {
+        let (Some((ns_a, at_a)), Some((ns_b, at_b))) = (load_a.sampled(), load_b.sampled()) else {
             return busier(candidates, a, b);
         };
-        latency_a * queue(load_a) * f64::from(candidates.weight(b))
-            > latency_b * queue(load_b) * f64::from(candidates.weight(a))
+        // Both fade alike from the newer sample on: only the difference counts.
+        let newer = if at_a == at_b { 1.0 } else { growth(at_a, at_b, self.config.decay) };
+        ns_a * queue(load_a) * f64::from(candidates.weight(b))
+            > ns_b * newer * queue(load_b) * f64::from(candidates.weight(a))
     }
 }
 
@@ -390,9 +391,14 @@ impl Load {
     }
 
     fn projected(&self, now: Instant, decay: Duration) -> Option<f64> {
+        self.sampled().map(|(ns, at)| ns * weight_left(now.since(at), decay))
+    }
+
+    /// The estimate as it was at its last sample, and when that was.
+    fn sampled(&self) -> Option<(f64, Instant)> {
         let ns = f64::from_bits(self.estimate_bits.load(Ordering::Relaxed));
         let at = Instant::from_nanos(self.sampled_at.load(Ordering::Relaxed));
-        (ns > 0.0).then(|| ns * weight_left(now.since(at), decay))
+        (ns > 0.0).then_some((ns, at))
     }
 
     fn sample(&self, now: Instant, latency: Duration, decay: Duration) {
@@ -422,6 +428,11 @@ impl PeakEwma {
         }
         self.at = self.at.max(now);
     }
+}
+
+/// How much more is left of a sample made at `to` than of one made at `from`.
+fn growth(from: Instant, to: Instant, decay: Duration) -> f64 {
+    ((to.as_nanos() as f64 - from.as_nanos() as f64) / nanos(decay) as f64).exp()
 }
 
 fn weight_left(elapsed: Duration, decay: Duration) -> f64 {

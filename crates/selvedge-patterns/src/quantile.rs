@@ -111,14 +111,14 @@ pub struct Rotating {
     read: Histogram,
     write: Histogram,
     period: Duration,
-    rotated: Instant,
+    next: Instant,
 }
 
 impl Rotating {
     /// Answers from a whole `period` at a time.
     #[must_use]
     pub fn new(now: Instant, period: Duration) -> Self {
-        Self { read: Histogram::new(), write: Histogram::new(), period, rotated: now }
+        Self { read: Histogram::new(), write: Histogram::new(), period, next: now + period }
     }
 
     /// Counts one duration.
@@ -135,22 +135,23 @@ impl Rotating {
 
     /// When the answer may change.
     #[must_use]
-    pub fn next_wakeup(&self) -> Instant {
-        self.rotated + self.period
+    pub const fn next_wakeup(&self) -> Instant {
+        self.next
     }
 
-    /// After one period the halves change places; after two there is nothing left to read.
-    pub fn wake(&mut self, now: Instant) {
-        let elapsed = now.since(self.rotated);
-        if elapsed < self.period {
-            return;
+    /// After one period the halves change places; after two there is nothing
+    /// left to read. Answers whether anything changed.
+    pub fn wake(&mut self, now: Instant) -> bool {
+        if now < self.next {
+            return false;
         }
         core::mem::swap(&mut self.read, &mut self.write);
         self.write.clear();
-        if elapsed >= self.period.saturating_mul(2) {
+        if now >= self.next + self.period {
             self.read.clear();
         }
-        self.rotated = now;
+        self.next = now + self.period;
+        true
     }
 }
 
@@ -183,34 +184,28 @@ impl Shared {
     /// Counts one duration.
     pub fn record(&self, now: Instant, duration: Duration) {
         let mut rotating = lock(&self.rotating);
-        // Written under this lock: while it lies ahead nothing changes places.
-        if now.as_nanos() < self.next_wakeup.load(Ordering::Relaxed) {
-            return rotating.write.record(duration);
-        }
+        self.wake(now, &mut rotating);
         rotating.record(now, duration);
-        self.publish(now, &mut rotating);
     }
 
     /// The quantile over the last whole period, or `None` if it had too few samples.
     pub fn get(&self, now: Instant) -> Option<Duration> {
         // Acquire: whoever sees the new period sees its answer too.
         if now.as_nanos() >= self.next_wakeup.load(Ordering::Acquire) {
-            self.publish(now, &mut lock(&self.rotating));
+            self.wake(now, &mut lock(&self.rotating));
         }
         let answer = self.answer.load(Ordering::Relaxed);
         (answer != 0).then(|| Duration::from_nanos(answer))
     }
 
-    fn publish(&self, now: Instant, rotating: &mut Rotating) {
-        rotating.wake(now);
-        let next = rotating.next_wakeup().as_nanos();
-        if self.next_wakeup.load(Ordering::Relaxed) == next {
+    fn wake(&self, now: Instant, rotating: &mut Rotating) {
+        if !rotating.wake(now) {
             return;
         }
-        let settled = rotating.settled(now);
+        let settled = &rotating.read;
         let answer =
             if settled.count() < self.samples_min { None } else { settled.quantile(self.quantile) };
         self.answer.store(answer.map_or(0, nanos), Ordering::Relaxed);
-        self.next_wakeup.store(next, Ordering::Release);
+        self.next_wakeup.store(rotating.next.as_nanos(), Ordering::Release);
     }
 }
