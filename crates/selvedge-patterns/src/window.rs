@@ -1,7 +1,7 @@
 //! Sliding windows: what happened in the last N calls or the last T.
 //!
 //! A count window drops the oldest call for each new one. A time window is cut
-//! into [`SLICES`] and drops a whole slice at a time, so it covers between
+//! into ten slices and drops a whole slice at a time, so it covers between
 //! nine tenths of its length and all of it. Time is sliced by multiplication
 //! rather than division; boundaries drift by less than one part in ten
 //! thousand million, the same on every platform.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::random::{Rng, SplitMix64};
 
 const T: Instant = Instant::from_millis(1_000_000);
 
@@ -57,6 +58,43 @@ fn the_basis_says_what_deposits() {
         let successes = budget();
         (0..2).for_each(|_| successes.success(T));
         assert_eq!(grants(&successes, T, 5), by_success);
+    }
+}
+
+/// Simulation vector V25: a budget of a tenth, saturated, under a failure rate
+/// f. A call is tried again until it succeeds or the budget says no.
+#[test]
+fn load_and_success_of_a_saturated_budget() {
+    const CALLS: u32 = 200_000;
+    for (basis, failure_rate, load, success) in [
+        (Basis::Call, 0.2, 1.10, 0.88),
+        (Basis::Call, 0.5, 1.10, 0.55),
+        (Basis::Success, 0.2, 1.0870, 0.8696),
+        (Basis::Success, 0.5, 1.0526, 0.5263),
+    ] {
+        let budget = Budget::new(Config { basis, ..config(0.1, 0) });
+        let mut luck = SplitMix64::new(25);
+        let (mut attempts, mut successes) = (0u32, 0u32);
+        for _ in 0..CALLS {
+            budget.call(T);
+            loop {
+                attempts += 1;
+                if luck.unit() >= failure_rate {
+                    budget.success(T);
+                    successes += 1;
+                    break;
+                }
+                match budget.admit(T, 0) {
+                    Ok(extra) => budget.settle(extra),
+                    Err(_) => break,
+                }
+            }
+        }
+        for (measured, expected) in [(attempts, load), (successes, success)] {
+            let measured = f64::from(measured) / f64::from(CALLS);
+            let near = (measured - expected).abs() < 0.01 * expected;
+            assert!(near, "{basis:?} {failure_rate}: {measured} is not {expected}");
+        }
     }
 }
 
