@@ -10,9 +10,9 @@ fn the_count_is_read_from_the_report() {
 
 #[test]
 fn only_what_differs_enough_is_a_finding() {
-    assert_eq!(judge(Some(100.0), 109.0), None);
-    assert!(judge(Some(100.0), 111.0).is_some());
-    assert!(judge(Some(100.0), 89.0).is_some());
-    assert_eq!(judge(Some(20.0), 23.5), None, "a few instructions are noise");
-    assert!(judge(None, 1.0).is_some());
+    assert_eq!(judge(Some(100.0), 109.0), Verdict::Same);
+    assert_eq!(judge(Some(100.0), 111.0), Verdict::More);
+    assert_eq!(judge(Some(100.0), 89.0), Verdict::Less);
+    assert_eq!(judge(Some(20.0), 23.5), Verdict::Same, "a few instructions are noise");
+    assert_eq!(judge(None, 1.0), Verdict::Unknown);
 }
