@@ -239,7 +239,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(body) => body.size_hint(),
-            Self::Replay(reader) => reader.memory.borrow().size.clone(),
+            Self::Replay(reader) => reader.memory.borrow().size,
         }
     }
 }

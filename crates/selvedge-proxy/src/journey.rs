@@ -180,7 +180,7 @@ impl Journey {
         }
     }
 
-    pub(crate) fn fell_back(&mut self, stale: bool) {
+    pub(crate) fn fell_back(&self, stale: bool) {
         self.service_counts(|calls| {
             if stale { calls.fallback_stale.add(1) } else { calls.fallback_static.add(1) }
         });

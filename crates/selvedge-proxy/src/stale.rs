@@ -146,8 +146,8 @@ impl Keeping {
     }
 
     /// The answer is whole.
-    pub(crate) fn done(self: Box<Self>, now: Instant) {
-        let Self { store, key, status, headers, body } = *self;
+    pub(crate) fn done(self, now: Instant) {
+        let Self { store, key, status, headers, body } = self;
         store.put(key, Answer { made: now, status, headers, body: body.freeze() });
     }
 }

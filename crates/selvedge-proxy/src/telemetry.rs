@@ -463,8 +463,9 @@ fn histogram(
         let mut total = 0;
         for at in 0..=BOUNDS_US.len() {
             total += shards.iter().map(|shard| of(shard).buckets[at].get()).sum::<u64>();
-            let bound =
-                BOUNDS_US.get(at).map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+            let bound = BOUNDS_US
+                .get(at)
+                .map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
             let _ = writeln!(out, "{name}_bucket{{{label}=\"{value}\",le=\"{bound}\"}} {total}");
         }
         let sum: u64 = shards.iter().map(|shard| of(shard).sum_us.get()).sum();
