@@ -11,7 +11,9 @@ impl HttpBody for Pieces {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Polled {
-        Poll::Ready(self.0.pop_front().map(|piece| piece.map(Frame::data).ok_or("broken".into())))
+        Poll::Ready(
+            self.0.pop_front().map(|piece| piece.map(Frame::data).ok_or_else(|| "broken".into())),
+        )
     }
 }
 
