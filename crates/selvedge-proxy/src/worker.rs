@@ -31,6 +31,9 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::{Calls, WorkerCounts};
 use crate::trace::Scribe;
 
+/// How long a drain waits for a connection on which nothing was ever asked.
+const DRAIN_UNUSED_AFTER: Duration = Duration::from_millis(500);
+
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -352,6 +355,9 @@ impl Entry {
             return false;
         }
         let most = match standing {
+            // Nobody should wait for a caller that has not begun to ask; but what it
+            // sent a moment ago may lie unread in the socket.
+            Standing::New if self.draining.get() => limits.head_within.min(DRAIN_UNUSED_AFTER),
             Standing::New | Standing::Head => limits.head_within,
             Standing::Idle => limits.idle_for,
             Standing::Body | Standing::Blocked => limits.body_idle_for,
@@ -380,6 +386,16 @@ impl Entry {
             connection.as_mut().poll_end(cx)
         })
         .await;
+    }
+
+    /// What `work` gives, or nothing once the connection is killed.
+    async fn unless_killed<T>(&self, work: impl Future<Output = Option<T>>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.register(cx);
+            if self.killed.get() { Poll::Ready(None) } else { work.as_mut().poll(cx) }
+        })
+        .await
     }
 
     fn register(&self, cx: &Context<'_>) {
@@ -459,7 +475,8 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
         Downstream::Http1 => false,
         Downstream::Http2 => true,
         Downstream::Auto => {
-            let sniffed = tokio::time::timeout(limits.head_within, sniff(&mut stream, &mut early));
+            let sniffed = entry.unless_killed(sniff(&mut stream, &mut early));
+            let sniffed = tokio::time::timeout(limits.head_within, sniffed);
             match sniffed.await {
                 Ok(Some(http2)) => http2,
                 Ok(None) | Err(_) => return,
