@@ -3,4 +3,17 @@
 //! A module is a suite. Those named after a peer (`nginx`, `grpcio`, …) need
 //! that peer; `cargo xtask test` brings it or names the suite that did not run.
 
+#![expect(clippy::unwrap_used, reason = "everything here is a test or helps one")]
+
+mod autobahn;
+mod carriage;
+mod configuration;
+mod grpcio;
 mod harness;
+mod nginx;
+mod operator;
+mod outage;
+mod peer;
+mod refusal;
+mod reload;
+mod rules;
