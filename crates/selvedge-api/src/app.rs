@@ -19,7 +19,7 @@ mod wire;
 use std::{convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited, channel::Channel};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -138,7 +138,14 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        // HTTP/2 names the host in `:authority`, where the guard does not look.
+        if request.version() == Version::HTTP_2
+            && let Some(authority) = request.uri().authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
         let path = request.uri().path().to_owned();
         let guarded =
             operator::guard::check(&self.guard, request.method(), request.headers(), false);

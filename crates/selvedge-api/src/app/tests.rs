@@ -356,3 +356,22 @@ async fn strangers_are_kept_out() {
     let headers = [("authorization", "Bearer secret")];
     assert_eq!(world.send("GET", "/v1/topics", &headers, b"").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn http_2_is_guarded_and_served_alike() {
+    let world = world().await;
+    for (host, status) in [
+        (world.address.to_string(), StatusCode::OK),
+        ("evil.example".to_owned(), StatusCode::MISDIRECTED_REQUEST),
+    ] {
+        let stream = TcpStream::connect(world.address).await.unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let handshake = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::get(format!("http://{host}/v1/topics"));
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status, "{host}");
+        connection.abort();
+    }
+}
