@@ -204,7 +204,7 @@ section! {
     /// Bounds on connections to a service.
     Pool: "a pool" {
         /// Idle connections that each worker keeps to each endpoint.
-        idle_max: usize = 64;
+        idle_max: usize = 256;
         /// How long an idle connection is kept; less than the server keeps it.
         idle_for: Duration = secs(50);
         /// Connections to each endpoint at once; beyond it calls are rejected.

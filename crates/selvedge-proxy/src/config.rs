@@ -211,7 +211,7 @@ pub enum HostHeader {
 /// Bounds on the connections that each worker keeps to each endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// Idle connections kept. Default 64.
+    /// Idle connections kept. Default 256.
     pub idle_max: usize,
     /// An idle connection is closed after this. Default 50 s, below the 60 s
     /// after which common servers close theirs.
@@ -228,7 +228,7 @@ pub struct Pool {
 impl Default for Pool {
     fn default() -> Self {
         Self {
-            idle_max: 64,
+            idle_max: 256,
             idle_for: Duration::from_secs(50),
             connections_max: 1024,
             streams_max: 100,

@@ -1,6 +1,7 @@
 //! The life of a request: routed, labelled, sent, answered.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,11 +59,12 @@ impl Drop for Busy<'_> {
 
 /// Answers one request.
 pub(crate) async fn serve(
-    worker: &Rc<Worker>,
-    entry: &Rc<Entry>,
+    worker: Rc<Worker>,
+    entry: Rc<Entry>,
     request: Request<Incoming>,
     http2: bool,
-) -> Response<Body> {
+) -> Result<Response<Body>, Infallible> {
+    let (worker, entry) = (&worker, &entry);
     let _busy = Busy::new(entry);
     let now = worker.clock.now();
     let local = worker.local();
@@ -103,7 +105,7 @@ pub(crate) async fn serve(
     if !http2 && !switched && (close || entry.draining()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.map(|body| body.with_tail(journey))
+    Ok(response.map(|body| body.with_tail(journey)))
 }
 
 /// One request on its way.
@@ -341,6 +343,8 @@ impl Forward<'_> {
     fn label(&mut self, parts: &mut request::Parts, route: Option<usize>) {
         let snapshot = &self.local.snapshot;
         let headers = &mut parts.headers;
+        // Room for what is added here and for each attempt, made once.
+        headers.reserve(12);
         head::strip_hop_by_hop(headers);
         headers.remove(EXPECT);
         headers.remove(head::OPERATOR);

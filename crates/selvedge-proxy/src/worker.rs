@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use selvedge_patterns::random::SplitMix64;
 use selvedge_patterns::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -106,11 +107,12 @@ enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalExecutor;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future<Output: 'static> + 'static,
+{
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(future);
     }
 }
 
@@ -483,18 +485,7 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
             }
         }
     };
-    let service = |http2: bool| {
-        let (worker, entry) = (worker.clone(), entry.clone());
-        hyper::service::service_fn(move |request| {
-            let (worker, entry) = (worker.clone(), entry.clone());
-            async move {
-                Ok::<_, crate::body::BoxError>(
-                    forward::serve(&worker, &entry, request, http2).await,
-                )
-            }
-        })
-    };
-    let watch = entry.watch.clone();
+    let (watch, served) = (entry.watch.clone(), entry.clone());
     if http2 {
         let io = Io::downstream(stream, early, None, watch);
         let connection = http2::Builder::new(LocalExecutor)
@@ -502,7 +493,13 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
             .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
-            .serve_connection(io, service(true));
+            .serve_connection(
+                io,
+                service_fn(move |request| {
+                    // hyper moves this future about several times.
+                    Box::pin(forward::serve(worker.clone(), served.clone(), request, true))
+                }),
+            );
         entry.drive(connection).await;
     } else {
         let scan = Box::new(Scan::new(limits.head_bytes_max));
@@ -510,7 +507,12 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
         let connection = http1::Builder::new()
             .max_buf_size(limits.head_bytes_max.max(8192))
             .max_headers(limits.head_fields_max)
-            .serve_connection(io, service(false))
+            .serve_connection(
+                io,
+                service_fn(move |request| {
+                    forward::serve(worker.clone(), served.clone(), request, false)
+                }),
+            )
             .with_upgrades();
         entry.drive(connection).await;
     }
