@@ -2,8 +2,8 @@
 //!
 //! This is the only list of them. The reader, the defaults, `config show
 //! --effective`, the JSON Schema and the reference page are derived from these
-//! declarations (see [`crate::read`]). To add a section, declare it here and
-//! convert it in [`crate::convert`].
+//! declarations (see `crate::read`). To add a section, declare it here and
+//! convert it in `crate::convert`.
 
 use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
