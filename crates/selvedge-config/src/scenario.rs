@@ -101,12 +101,9 @@ pub fn read_scenario(
         return Err(Report::new(problems, sources));
     };
     let mut cursor = Cursor::new(Span::new(file, 0, 0));
-    let loaded = match production(&root, &files, config, &mut cursor) {
-        Ok(loaded) => loaded,
-        Err(report) => return Err(report),
-    };
+    let loaded = production(&root, &files, config, &mut cursor)?;
     let scenario = read(name, &root, &files, loaded.as_ref(), &mut cursor);
-    let mut problems = cursor.problems;
+    problems.append(&mut cursor.problems);
     if problems.is_empty()
         && let Some(scenario) = &scenario
         && let Err(refused) = scenario.validate()
