@@ -9,6 +9,8 @@
 
 pub mod access;
 pub mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod route;
 pub mod telemetry;
 
