@@ -6,6 +6,8 @@
 //! error that names it.
 
 mod cursor;
+#[cfg(test)]
+mod examples;
 mod expect;
 mod faults;
 mod histogram;

@@ -11,6 +11,7 @@ mod codel;
 mod draw;
 mod world;
 
+pub mod advise;
 pub mod distribution;
 pub mod histogram;
 pub mod model;

@@ -58,6 +58,8 @@ Examples:
   selvedge explain POST /orders --header 'x-api-key: abc'
   selvedge explain GET /orders/1 --config selvedge.yaml     # as it would be right after a start")]
     Explain(Explain),
+    /// Rehearse an outage: your configuration against simulated services
+    Simulate(crate::simulate::Simulate),
     /// A small shop, its outages, and what each pattern does about them
     #[command(after_help = "\
 Examples:

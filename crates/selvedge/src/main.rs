@@ -12,6 +12,7 @@ mod demo;
 mod explain;
 mod failure;
 mod run;
+mod simulate;
 mod terminal;
 mod top;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Explain(options) => explain::command(&options),
+        Command::Simulate(options) => return ExitCode::from(simulate::command(options)),
         Command::Demo(options) => block_on(demonstrate(options)),
         Command::Top(options) => block_on(top::run(options)),
         Command::ShopService(options) => block_on(async {
