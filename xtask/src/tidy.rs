@@ -55,7 +55,7 @@ const EVERYTHING: &[&str] = &[
 
 /// Module names that say nothing and attract everything.
 const BANNED_MODULES: &[&str] =
-    &["util", "utils", "common", "misc", "types", "manager", "helpers", "mod"];
+    &["util", "utils", "common", "misc", "types", "manager", "helper", "helpers", "mod"];
 
 const LICENCE: &str = "Apache-2.0 OR MIT";
 const ARCHITECTURE_LINES_MAX: usize = 300;
