@@ -4,7 +4,8 @@
 //!
 //! Everything here runs over real sockets and real time, because that is what
 //! it is for: each wait is a poll with a deadline, each port is a free one, each
-//! child dies with its owner. What can be shown without a process is tested in
+//! child dies with its owner. Nothing here is timed: benchmarks are runs of their
+//! own (`benches/proxy`). What can be shown without a process is tested in
 //! the crate that decides it.
 
 pub mod binary;
