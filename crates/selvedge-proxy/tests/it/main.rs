@@ -1,6 +1,5 @@
 //! The data plane over real sockets, against upstreams that behave and misbehave.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod forwarding;
 mod http2;
