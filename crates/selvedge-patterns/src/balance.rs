@@ -29,8 +29,8 @@ pub struct Config {
     pub algorithm: Algorithm,
     /// Time in which a latency sample loses all but 1/e of its weight (peak EWMA). Default 10 s.
     pub decay: Duration,
-    /// What a failed attempt counts as, if it took less (peak EWMA): an
-    /// endpoint that fails fast must not look fast. Default 5 s.
+    /// What an endpoint counts as after a failed attempt, and for how long
+    /// (peak EWMA): one that fails fast must not look fast. Default 5 s.
     pub penalty: Duration,
     /// Most that an endpoint's own `Retry-After` counts for. Default 300 s.
     pub retry_after_max: Duration,
@@ -138,11 +138,10 @@ impl Balancer {
 
     /// Chooses one endpoint, or none if none may be chosen.
     ///
-    /// Reads only: the caller calls [`Load::start`] on the one it uses. No
-    /// algorithm needs the time yet: latencies fade alike, so it cancels out.
+    /// Reads only: the caller calls [`Load::start`] on the one it uses.
     pub fn pick(
         &self,
-        _now: Instant,
+        now: Instant,
         candidates: &impl Candidates,
         rng: &mut impl Rng,
     ) -> Option<Pick> {
@@ -153,7 +152,7 @@ impl Balancer {
                 self.of_two(candidates, rng, |a, b| busier(candidates, a, b))
             }
             Algorithm::PeakEwma => {
-                self.of_two(candidates, rng, |a, b| self.slower(candidates, a, b))
+                self.of_two(candidates, rng, |a, b| self.slower(now, candidates, a, b))
             }
         }
     }
@@ -210,9 +209,10 @@ impl Balancer {
     /// Whether `a` costs more than `b`: projected latency times the queue one
     /// more attempt would stand in. An endpoint without a sample is taken to
     /// be as fast as the other, so that it is neither starved nor flooded.
-    fn slower(&self, candidates: &impl Candidates, a: usize, b: usize) -> bool {
+    fn slower(&self, now: Instant, candidates: &impl Candidates, a: usize, b: usize) -> bool {
         let (load_a, load_b) = (candidates.load(a), candidates.load(b));
-        let (Some((ns_a, at_a)), Some((ns_b, at_b))) = (load_a.sampled(), load_b.sampled()) else {
+        let (Some((ns_a, at_a)), Some((ns_b, at_b))) = (load_a.known(now), load_b.known(now))
+        else {
             return busier(candidates, a, b);
         };
         // Both fade alike from the newer sample on: only the difference counts.
@@ -308,6 +308,9 @@ pub struct Load {
     // may see one new and one old: a guess slightly off, once.
     estimate_bits: AtomicU64,
     sampled_at: AtomicU64,
+    /// Nanoseconds; before then it counts as `penalty_bits`.
+    penalised_until: AtomicU64,
+    penalty_bits: AtomicU64,
     peak: Mutex<PeakEwma>,
 }
 
@@ -325,6 +328,8 @@ impl Load {
             pending: AtomicU32::new(0),
             estimate_bits: AtomicU64::new(0),
             sampled_at: AtomicU64::new(0),
+            penalised_until: AtomicU64::new(0),
+            penalty_bits: AtomicU64::new(0),
             peak: Mutex::new(PeakEwma::default()),
         }
     }
@@ -354,11 +359,12 @@ impl Load {
     /// `elapsed`, while its answer is still being sent: it stays pending until
     /// [`Load::abandon`].
     pub fn observe(&self, now: Instant, config: &Config, elapsed: Duration, outcome: Outcome) {
-        let penalised = match outcome {
-            Outcome::Success | Outcome::ClientFault => elapsed,
-            Outcome::Failure(_) => elapsed.max(config.penalty),
+        match outcome {
+            Outcome::Success | Outcome::ClientFault => self.sample(now, elapsed, config.decay),
+            Outcome::Failure(_) => self.penalise(now, config.penalty),
             Outcome::Overload { retry_after } => {
-                elapsed.max(retry_after.unwrap_or(config.penalty).min(config.retry_after_max))
+                let penalty = retry_after.unwrap_or(config.penalty);
+                self.penalise(now, penalty.min(config.retry_after_max));
             }
             // How long it would have taken is not known, only that it was longer.
             Outcome::Cancelled
@@ -366,11 +372,10 @@ impl Load {
                     .projected(now, config.decay)
                     .is_some_and(|ns| nanos(elapsed) as f64 > ns) =>
             {
-                elapsed
+                self.sample(now, elapsed, config.decay);
             }
-            Outcome::Cancelled | Outcome::Local => return,
-        };
-        self.sample(now, penalised, config.decay);
+            Outcome::Cancelled | Outcome::Local => {}
+        }
     }
 
     /// An attempt started here ended without having told anything.
@@ -391,14 +396,29 @@ impl Load {
     }
 
     fn projected(&self, now: Instant, decay: Duration) -> Option<f64> {
-        self.sampled().map(|(ns, at)| ns * weight_left(now.since(at), decay))
+        self.known(now).map(|(ns, at)| ns * weight_left(now.since(at), decay))
     }
 
-    /// The estimate as it was at its last sample, and when that was.
-    fn sampled(&self) -> Option<(f64, Instant)> {
+    /// The estimate as it was at its last sample, and when that was; in a
+    /// penalty, that as of now if it is worse.
+    fn known(&self, now: Instant) -> Option<(f64, Instant)> {
         let ns = f64::from_bits(self.estimate_bits.load(Ordering::Relaxed));
+        if now.as_nanos() < self.penalised_until.load(Ordering::Relaxed) {
+            let penalty = f64::from_bits(self.penalty_bits.load(Ordering::Relaxed));
+            return Some((ns.max(penalty), now));
+        }
         let at = Instant::from_nanos(self.sampled_at.load(Ordering::Relaxed));
         (ns > 0.0).then_some((ns, at))
+    }
+
+    /// Counts as this slow for this long. It is no sample of latency: one that
+    /// had to fade like those would keep an endpoint that is well again without
+    /// traffic for minutes, beside another that answers within a millisecond.
+    fn penalise(&self, now: Instant, penalty: Duration) {
+        let until = (now + penalty).as_nanos();
+        if self.penalised_until.fetch_max(until, Ordering::Relaxed) <= until {
+            self.penalty_bits.store((nanos(penalty) as f64).to_bits(), Ordering::Relaxed);
+        }
     }
 
     fn sample(&self, now: Instant, latency: Duration, decay: Duration) {

@@ -365,3 +365,23 @@ proptest! {
         }
     }
 }
+
+/// An endpoint that was down for a moment must not stay without traffic for
+/// minutes because the other one answers within a millisecond.
+#[test]
+fn a_penalty_ends() {
+    let config = Config::default();
+    let pool = Pool::of(2);
+    for load in &pool.loads {
+        load.start();
+        load.settle(Instant::ZERO, &config, millis(0.2), Outcome::Success);
+    }
+    pool.loads[0].start();
+    pool.loads[0].settle(Instant::ZERO, &config, millis(0.1), Outcome::Failure(Failure::Connect));
+    let balancer = balancer(Algorithm::PeakEwma);
+    let mut rng = SplitMix64::new(7);
+    let mut first_of_100 =
+        |now| (0..100).filter(|_| balancer.pick(now, &pool, &mut rng).unwrap().index == 0).count();
+    assert_eq!(first_of_100(Instant::from_millis(4_999)), 0);
+    assert!(first_of_100(Instant::from_millis(5_000)) > 20);
+}
