@@ -145,7 +145,7 @@ fn the_same_seed_gives_the_same_run_whatever_the_threads() {
 }
 
 /// Changes only when what is simulated changes; then say so in the commit.
-const GOLDEN: (u64, u64) = (0x9c82_66d0_9711_2aae, 111_190);
+const GOLDEN: (u64, u64) = (0x8222_5efd_ca35_dffe, 111_103);
 
 /// The same on every platform: pure Rust arithmetic and integers.
 #[test]
