@@ -198,11 +198,12 @@ async fn delay(store: Sqlite, cycle: String) {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a random test that fails says how to repeat it")]
 async fn nothing_acknowledged_is_lost_to_kills() {
     let long = std::env::var_os("SELVEDGE_LONG").is_some();
     let seed = std::env::var("SELVEDGE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| SystemClock.now().as_micros());
-    println!("seed {seed}: repeat with SELVEDGE_SEED={seed}");
+    eprintln!("seed {seed}: repeat with SELVEDGE_SEED={seed}");
     let mut rng = SplitMix64::new(seed);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
@@ -217,7 +218,7 @@ async fn nothing_acknowledged_is_lost_to_kills() {
         history.published.len() > 100 && history.acknowledged.len() > 100,
         "nothing was tested"
     );
-    drain(&path, &mut history).await;
+    drain(&path, &history).await;
 }
 
 async fn prepare(path: &Path) {
@@ -308,7 +309,7 @@ async fn check(path: &Path, history: &History) {
 
 /// Takes what is left: every message was acknowledged, or comes now, or was in
 /// the hands of a consumer whose acknowledgement may have been done unconfirmed.
-async fn drain(path: &Path, history: &mut History) {
+async fn drain(path: &Path, history: &History) {
     let store = Sqlite::open(Config::new(path)).unwrap();
     let mut drained = BTreeSet::new();
     let mut quiet = 0;
