@@ -28,12 +28,12 @@ use hyper_util::{
 };
 use selvedge_durable::{Engine, Operation, lease::CheckFence};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
 
 pub use self::problem::Problem;
 use self::wire::{Query, decode};
-use crate::operator;
+use crate::{accept::connections, operator};
 
 /// Whole, or as it becomes known.
 pub type Body = Either<Full<Bytes>, Channel<Bytes>>;
@@ -91,34 +91,13 @@ impl<E: Engine> Server<E> {
     /// Serves HTTP/1.1 and HTTP/2 on `listener` until `shutdown` resolves; what
     /// is under way then is cut short, and was not acknowledged.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let room = Arc::new(Semaphore::new(self.config.connections_max.max(1)));
         let server = Arc::new(self);
-        let mut connections = tokio::task::JoinSet::new();
-        tokio::pin!(shutdown);
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accept = async {
-                let place = Arc::clone(&room).acquire_owned().await;
-                (listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
-                () = &mut shutdown => break,
-                accepted = accept => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    debug!(%error, "app connection not accepted");
-                    // Out of file descriptors: the next attempt would fail at once.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
+        let most = server.config.connections_max;
+        let serve = |stream: TcpStream| {
             // Small answers must not wait for one another.
             let _ = stream.set_nodelay(true);
             let server = Arc::clone(&server);
-            connections.spawn(async move {
-                let _place = place;
+            async move {
                 let answer = service_fn(|request: Request<Incoming>| {
                     let server = Arc::clone(&server);
                     async move { Ok::<_, Infallible>(server.answer(request).await) }
@@ -134,8 +113,9 @@ impl<E: Engine> Server<E> {
                 if let Err(error) = served {
                     debug!(error, "app connection ended");
                 }
-            });
-        }
+            }
+        };
+        connections(listener, most, shutdown, serve).await;
     }
 
     async fn answer(&self, mut request: Request<Incoming>) -> Answer {

@@ -4,5 +4,6 @@
 //! things an operator may do about it, as JSON, as Prometheus text and as a
 //! page; [`app`] is what programs use: topics, streams, state, leases. This crate carries no proxied traffic and decides nothing about it.
 
+mod accept;
 pub mod app;
 pub mod operator;

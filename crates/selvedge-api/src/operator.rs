@@ -13,6 +13,7 @@ mod tests;
 pub mod view;
 
 use self::problem::Problem;
+use crate::accept::connections;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -20,7 +21,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::{convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
 
 /// What the operator API reads and acts on: the running proxy.
@@ -143,32 +144,11 @@ impl Server {
     /// Serves on `listener` until `shutdown` resolves; requests that are being
     /// answered then are cut short, because every answer comes from memory.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let room = Arc::new(Semaphore::new(self.config.connections_max.max(1)));
         let server = Arc::new(self);
-        let mut connections = tokio::task::JoinSet::new();
-        tokio::pin!(shutdown);
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accept = async {
-                let place = Arc::clone(&room).acquire_owned().await;
-                (listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
-                () = &mut shutdown => break,
-                accepted = accept => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    debug!(%error, "operator connection not accepted");
-                    // Out of file descriptors: the next attempt would fail at once.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
+        let most = server.config.connections_max;
+        let serve = |stream: TcpStream| {
             let server = Arc::clone(&server);
-            connections.spawn(async move {
-                let _place = place;
+            async move {
                 let answer = service_fn(|request: Request<Incoming>| {
                     let answer = server.answer(request.method(), request.uri(), request.headers());
                     async move { Ok::<_, Infallible>(answer) }
@@ -182,8 +162,9 @@ impl Server {
                 if let Err(error) = served {
                     debug!(%error, "operator connection ended");
                 }
-            });
-        }
+            }
+        };
+        connections(listener, most, shutdown, serve).await;
     }
 
     /// The answer to one request; no request has a body that matters.
