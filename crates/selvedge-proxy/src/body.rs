@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,9 +41,45 @@ pub(crate) trait Tail: fmt::Debug {
 #[derive(Debug)]
 pub(crate) struct Body {
     kind: Kind,
+    /// What was taken in by [`Body::look_ahead`] and not passed on yet.
+    ahead: Ahead,
+    /// An error that waits until what came before it has been written.
+    broken: Option<BoxError>,
+    /// Something was passed on since the last wait.
+    unwritten: bool,
     bytes: u64,
     tail: Option<Box<dyn Tail>>,
     silence: Option<Silence>,
+}
+
+/// The first pieces of a body. The second one is rare, so it is boxed.
+#[derive(Debug, Default)]
+struct Ahead {
+    first: Option<Bytes>,
+    second: Option<Box<Frame<Bytes>>>,
+}
+
+impl Ahead {
+    const fn is_empty(&self) -> bool {
+        self.first.is_none() && self.second.is_none()
+    }
+
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) if self.is_empty() => self.first = Some(data),
+            Ok(data) => self.second = Some(Box::new(Frame::data(data))),
+            Err(frame) => self.second = Some(Box::new(frame)),
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame<Bytes>> {
+        self.first.take().map(Frame::data).or_else(|| self.second.take().map(|frame| *frame))
+    }
+
+    fn bytes(&self) -> u64 {
+        let second = self.second.as_ref().and_then(|frame| frame.data_ref());
+        [self.first.as_ref(), second].into_iter().flatten().map(|data| data.len() as u64).sum()
+    }
 }
 
 /// Ends a body in which nothing comes for too long. The timer is set only when
@@ -77,21 +113,72 @@ enum Kind {
     Http2(H2Body),
 }
 
+impl Kind {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
 impl Body {
+    const fn new(kind: Kind) -> Self {
+        let ahead = Ahead { first: None, second: None };
+        Self { kind, ahead, broken: None, unwritten: true, bytes: 0, tail: None, silence: None }
+    }
+
     pub(crate) const fn empty() -> Self {
-        Self { kind: Kind::Empty, bytes: 0, tail: None, silence: None }
+        Self::new(Kind::Empty)
     }
 
     pub(crate) const fn full(bytes: Bytes) -> Self {
-        Self { kind: Kind::Full(bytes), bytes: 0, tail: None, silence: None }
+        Self::new(Kind::Full(bytes))
     }
 
     pub(crate) const fn http1(body: H1Body) -> Self {
-        Self { kind: Kind::Http1(body), bytes: 0, tail: None, silence: None }
+        Self::new(Kind::Http1(body))
     }
 
     pub(crate) const fn http2(body: H2Body) -> Self {
-        Self { kind: Kind::Http2(body), bytes: 0, tail: None, silence: None }
+        Self::new(Kind::Http2(body))
+    }
+
+    /// Takes in what is there already: two pieces at most, what came with the
+    /// head and what follows it. So an upstream that broke off at once is found
+    /// out while there can still be another attempt or an error with a code.
+    pub(crate) fn look_ahead(mut self) -> Result<Self, BoxError> {
+        // Whoever gets the body asks it again, with a waker that wakes.
+        let cx = &mut Context::from_waker(Waker::noop());
+        while self.ahead.second.is_none() && !self.kind.is_end_stream() {
+            match self.kind.poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.ahead.push(frame),
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Ok(self)
     }
 
     /// The HTTP/1.1 connection that this body came on.
@@ -122,7 +209,23 @@ impl Body {
 }
 
 impl Body {
+    /// Ends with `error`. A server that gets an error drops what it has not
+    /// written, the head included, so it gets a turn to write first.
+    fn fail(&mut self, error: BoxError, cx: &Context<'_>) -> Polled {
+        if let Some(tail) = &mut self.tail {
+            tail.failed();
+        }
+        self.end(false);
+        if std::mem::replace(&mut self.unwritten, false) {
+            self.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
     fn pass(&mut self, frame: &Frame<Bytes>) {
+        self.unwritten = true;
         if let Some(silence) = &mut self.silence {
             silence.moved = true;
         }
@@ -143,32 +246,22 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
-        let polled = match &mut this.kind {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Http1(body) => Pin::new(body).poll_frame(cx),
-            Kind::Http2(body) => Pin::new(body).poll_frame(cx),
+        let polled = match (this.ahead.take(), this.broken.take()) {
+            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+            (None, Some(error)) => return Poll::Ready(Some(Err(error))),
+            (None, None) => this.kind.poll_frame(cx),
         };
-        match &polled {
+        match polled {
             Poll::Ready(None) => this.end(true),
-            Poll::Ready(Some(Err(_))) => {
-                if let Some(tail) = &mut this.tail {
-                    tail.failed();
-                }
-                this.end(false);
-            }
-            Poll::Ready(Some(Ok(frame))) => this.pass(frame),
+            Poll::Ready(Some(Err(error))) => return this.fail(error, cx),
+            Poll::Ready(Some(Ok(ref frame))) => this.pass(frame),
             Poll::Pending => {
+                this.unwritten = false;
                 if let Some(silence) = &mut this.silence
                     && silence.poll(cx).is_ready()
                 {
-                    if let Some(tail) = &mut this.tail {
-                        tail.failed();
-                    }
-                    this.end(false);
                     this.kind = Kind::Empty;
-                    return Poll::Ready(Some(Err("the upstream was silent for too long".into())));
+                    return this.fail("the upstream was silent for too long".into(), cx);
                 }
             }
         }
@@ -176,21 +269,19 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Empty => true,
-            Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Http1(body) => body.is_end_stream(),
-            Kind::Http2(body) => body.is_end_stream(),
-        }
+        self.ahead.is_empty() && self.broken.is_none() && self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Http1(body) => body.size_hint(),
-            Kind::Http2(body) => body.size_hint(),
+        let mut hint = self.kind.size_hint();
+        let ahead = self.ahead.bytes();
+        if ahead > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper + ahead);
+            }
+            hint.set_lower(hint.lower() + ahead);
         }
+        hint
     }
 }
 

@@ -201,13 +201,14 @@ impl Pool {
             return Err(Failed::Malformed("it states its length twice".into()));
         }
         let switched = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-        Ok(response.map(|incoming| {
-            let mut body = H1Body { incoming, conn: Some(conn), pool: self.clone() };
-            if !switched && body.incoming.is_end_stream() {
-                body.give_back(&mut Context::from_waker(Waker::noop()));
-            }
-            crate::body::Body::http1(body)
-        }))
+        let (head, incoming) = response.into_parts();
+        let mut body = H1Body { incoming, conn: Some(conn), pool: self.clone() };
+        if !switched && body.incoming.is_end_stream() {
+            body.give_back(&mut Context::from_waker(Waker::noop()));
+        }
+        let body = crate::body::Body::http1(body);
+        let body = if switched { body } else { body.look_ahead().map_err(body_failure)? };
+        Ok(Response::from_parts(head, body))
     }
 
     fn take_idle(&self, now: Instant) -> Option<Box<H1>> {
@@ -265,8 +266,9 @@ impl Pool {
         let mut send = h2.send.clone();
         match send.try_send_request(request).await {
             Ok(response) => {
-                let body = |incoming| crate::body::Body::http2(H2Body { incoming, _lease: lease });
-                Ok(response.map(body))
+                let (head, incoming) = response.into_parts();
+                let body = crate::body::Body::http2(H2Body { incoming, _lease: lease });
+                Ok(Response::from_parts(head, body.look_ahead().map_err(body_failure)?))
             }
             Err(mut error) => {
                 let returned = error.take_message().is_some();
@@ -404,6 +406,22 @@ fn http2_failure(error: &hyper::Error, returned: bool) -> Failed {
     } else if error.is_user() {
         Failed::RequestBody
     } else if h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::PROTOCOL_ERROR)) {
+        Failed::Malformed(error.to_string())
+    } else {
+        Failed::Reset
+    }
+}
+
+/// Why the body behind a head was broken from the start.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed over by `map_err`")]
+fn body_failure(error: BoxError) -> Failed {
+    let source = error.downcast_ref::<hyper::Error>().and_then(std::error::Error::source);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    let h2 = source.and_then(|source| source.downcast_ref::<h2::Error>());
+    let invalid = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::InvalidData];
+    if io.is_some_and(|io| invalid.contains(&io.kind()))
+        || h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::PROTOCOL_ERROR))
+    {
         Failed::Malformed(error.to_string())
     } else {
         Failed::Reset

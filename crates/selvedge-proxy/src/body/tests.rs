@@ -23,7 +23,7 @@ fn memory(pieces: &[usize]) -> Memory<Pieces> {
 
 /// Sizes of the next pieces until the end, or -1 for an error.
 fn read(memory: &mut Memory<Pieces>, at: &mut usize, most: usize) -> Vec<i64> {
-    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     let mut sizes = Vec::new();
     while sizes.len() < most {
         match memory.poll(at, &mut cx) {
