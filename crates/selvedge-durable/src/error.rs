@@ -94,6 +94,16 @@ pub enum Error {
         /// Its last version, `None` if it has no events.
         actual: Option<u64>,
     },
+    /// An event that this program cannot read: of an unknown type or a later schema.
+    #[error("event {version} of stream `{stream}` cannot be read: {problem}")]
+    Undecodable {
+        /// The stream.
+        stream: String,
+        /// The event's version.
+        version: u64,
+        /// What stands in the way.
+        problem: String,
+    },
     /// The value's tag is not the one named.
     #[error("`{key}` is at {}, expected {expected}", actual.as_deref().unwrap_or("nothing"))]
     Precondition {
@@ -149,6 +159,7 @@ impl Error {
             Self::Stale(_) => "SV0414",
             Self::WrongVersion { .. } => "SV0420",
             Self::Precondition { .. } => "SV0421",
+            Self::Undecodable { .. } => "SV0422",
             Self::Held { .. } => "SV0430",
             Self::Lost { .. } => "SV0431",
         }

@@ -6,11 +6,17 @@
 //! a [`Sqlite`] store applies several of them atomically. What may be done is
 //! decided by `selvedge-patterns`; here it is stored. Deliberately absent:
 //! HTTP, configuration files, an async runtime.
+//!
+//! Over any [`Engine`] stand two libraries: [`aggregate`] decides by events and
+//! [`projection`] makes read models of them.
 
+pub mod aggregate;
 mod clock;
 mod config;
 mod error;
+pub mod event;
 mod operation;
+
 mod sqlite;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -11,6 +11,8 @@
 //!   something of your own, or to test a policy without waiting.
 //! - [`tower`]: every pattern as a [tower](https://docs.rs/tower) layer, for
 //!   hyper, axum, tonic and whatever else speaks `Service`.
+//! - [`durable`]: topics, queues, event streams, state, leases and timers in one
+//!   file; [`durable::aggregate`] and [`durable::event`] for event sourcing.
 //!
 //! # A breaker without a clock
 //!
@@ -33,5 +35,6 @@
 //! assert_eq!(rejected.code(), "circuit_open");
 //! ```
 
+pub use selvedge_durable as durable;
 pub use selvedge_patterns as patterns;
 pub use selvedge_tower as tower;

@@ -16,6 +16,7 @@ macro_rules! cases {
     };
 }
 
+pub(crate) mod aggregates;
 pub(crate) mod groups;
 pub(crate) mod schedules;
 pub(crate) mod state;
@@ -131,6 +132,7 @@ macro_rules! suite {
         crate::conformance::streams::suite!($open);
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);
+        crate::conformance::aggregates::suite!($open);
     };
 }
 pub(crate) use suite;

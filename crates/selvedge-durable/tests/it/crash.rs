@@ -282,7 +282,7 @@ async fn check(path: &Path, history: &History) {
     for (_, text) in log.iter().filter(|(_, text)| !text.starts_with('d')) {
         let (client, n) = text.rsplit_once('.').unwrap();
         let before = last.insert(client.to_owned(), n.parse().unwrap());
-        assert!(before.is_none_or(|before| before + 1 == n.parse().unwrap()), "{text}");
+        assert!(before.is_none_or(|before| before + 1 == n.parse::<u64>().unwrap()), "{text}");
     }
     let (mut events, mut after) = (Vec::new(), 0);
     loop {
