@@ -153,6 +153,48 @@ impl Hedged {
     }
 }
 
+/// Mean number of balls in the fullest of `bins` when `balls` are thrown at random.
+///
+/// There is no closed form; this is exact. The probability that no bin holds
+/// more than m is built up bin by bin: of the balls left for the first n bins,
+/// the n-th gets a binomial share.
+#[must_use]
+pub fn fullest_bin(balls: u32, bins: u32) -> f64 {
+    // E = Σ P(fullest > m); once all are below m for certain nothing is added.
+    let mut mean = 0.0;
+    for most in 0..balls {
+        let over = 1.0 - none_above(balls, bins, most);
+        if over < 1e-12 {
+            break;
+        }
+        mean += over;
+    }
+    mean
+}
+
+fn none_above(balls: u32, bins: u32, most: u32) -> f64 {
+    let balls = balls as usize;
+    // For one bin: all of them must fit.
+    let mut fits: Vec<f64> =
+        (0..=balls).map(|j| if j <= most as usize { 1.0 } else { 0.0 }).collect();
+    for n in 2..=bins {
+        let share = 1.0 / f64::from(n);
+        let odds = share / (1.0 - share);
+        fits = (0..=balls)
+            .map(|j| {
+                let mut ways = libm::pow(1.0 - share, j as f64);
+                let mut sum = 0.0;
+                for k in 0..=j.min(most as usize) {
+                    sum += ways * fits[j - k];
+                    ways *= (j - k) as f64 / (k + 1) as f64 * odds;
+                }
+                sum
+            })
+            .collect();
+    }
+    fits[balls]
+}
+
 /// Probability that at least one of `fan_out` parts is slow when each is with probability `slow`.
 #[must_use]
 pub fn fan_out_slow(slow: f64, fan_out: u32) -> f64 {

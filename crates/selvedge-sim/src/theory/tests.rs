@@ -1,5 +1,7 @@
 //! Closed forms against the published numbers (V7, V16–V29, V32 of the validation list).
 
+use selvedge_patterns::random::{Rng, SplitMix64};
+
 use super::fluid::Storm;
 use super::*;
 
@@ -120,4 +122,115 @@ fn the_storm_boundary_is_where_retries_fill_the_capacity() {
     assert!(at_280 < at_200 && at_280 > 0.5, "{at_280} and {at_200}");
     let bounded = Storm { queue: 200.0, ..storm(280.0) };
     assert!(bounded.run(10.0, 60.0).recovers_after.is_some(), "a short queue forgets the outage");
+}
+
+/// V18: exact, beside what a published simulation found.
+#[test]
+fn the_fullest_bin() {
+    near(fullest_bin(100, 100), 4.235, 0.005);
+    near(fullest_bin(1000, 100), 18.757, 0.005);
+    near(fullest_bin(1, 7), 1.0, 1e-12);
+    near(fullest_bin(9, 1), 9.0, 1e-12);
+    // Two balls, two bins: together half of the time.
+    near(fullest_bin(2, 2), 1.5, 1e-12);
+}
+
+/// V16: the mean field against many queues played out one jump at a time.
+#[test]
+fn the_shortest_of_some_queues() {
+    const QUEUES: u64 = 1000;
+    for (load, choices) in [(0.9, 1), (0.9, 2), (0.9, 3), (0.8, 4), (0.7, 2)] {
+        let mut rng = SplitMix64::new(u64::from(choices));
+        let mut queues = vec![0u32; QUEUES as usize];
+        let (mut present, mut area, mut steps) = (0u64, 0.0, 0.0);
+        let most = 24_000_000;
+        for step in 0..most {
+            // Every queue could end a request at each jump; those without one do nothing.
+            if rng.unit() < load / (1.0 + load) {
+                let best = (0..choices)
+                    .map(|_| rng.below(QUEUES) as usize)
+                    .min_by_key(|at| queues[*at])
+                    .expect("at least one is looked at");
+                queues[best] += 1;
+                present += 1;
+            } else {
+                let at = rng.below(QUEUES) as usize;
+                if queues[at] > 0 {
+                    queues[at] -= 1;
+                    present -= 1;
+                }
+            }
+            if step > most / 10 {
+                area += present as f64;
+                steps += 1.0;
+            }
+        }
+        // Little: the mean number over the arrival rate, per queue.
+        let sojourn = area / steps / QUEUES as f64 / load;
+        let tolerance = if choices == 1 { 0.04 } else { 0.015 };
+        near(sojourn, supermarket_sojourn(load, choices), tolerance);
+    }
+}
+
+/// V21: so many of several answers, drawn.
+#[test]
+fn quorums_of_draws() {
+    for (needed, asked) in [(3, 5), (4, 7), (1, 3), (6, 6)] {
+        let mut rng = SplitMix64::new(u64::from(asked));
+        let mut times: Vec<f64> = (0..200_000)
+            .map(|_| {
+                let mut answers: Vec<f64> =
+                    (0..asked).map(|_| crate::draw::exponential(&mut rng)).collect();
+                answers.sort_by(f64::total_cmp);
+                answers[needed as usize - 1]
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        near(times.iter().sum::<f64>() / 200_000.0, quorum_mean(needed, asked), 0.01);
+        near(times[198_000], quorum_quantile(needed, asked, 0.99), 0.01);
+    }
+}
+
+/// V27: counting requests and accepts for a while ends where the formula says.
+#[test]
+fn an_adaptive_throttle_settles() {
+    for (offered, accepted, k) in
+        [(1000.0, 100.0, 2.0), (1000.0, 100.0, 1.1), (500.0, 300.0, 1.5), (50.0, 80.0, 2.0)]
+    {
+        // Sums over a sliding window, faded by a thousandth a step.
+        let (mut requests, mut accepts, mut sends) = (0.0, 0.0, offered);
+        for _ in 0..20_000 {
+            requests = requests * 0.999 + offered;
+            accepts = accepts * 0.999 + f64::min(sends, accepted);
+            let reject = ((requests - k * accepts) / (requests + 1.0)).max(0.0);
+            sends = offered * (1.0 - reject);
+        }
+        let (truth, rejected) = throttle(offered, f64::min(accepted, offered), k);
+        near(sends, truth, 0.03);
+        assert!((1.0 - sends / offered - rejected).abs() < 0.03);
+    }
+}
+
+/// V29: additive increase, multiplicative decrease, one round trip at a time.
+#[test]
+fn a_sawtooth_window() {
+    for (peak, step, backoff) in
+        [(100.0, 1.0, 0.5), (100.0, 1.0, 0.9), (64.0, 0.5, 0.75), (1000.0, 4.0, 0.5)]
+    {
+        let (mut window, mut sum, mut cycles, mut rounds) = (peak * backoff, 0.0, 0, 0);
+        while cycles < 100 {
+            // What is sent in a round trip grows over it.
+            sum += window + step / 2.0;
+            rounds += 1;
+            window += step;
+            if window >= peak {
+                window = peak * backoff;
+                cycles += 1;
+            }
+        }
+        let (mean, cycle, units) = aimd(peak, step, backoff);
+        near(sum / f64::from(rounds) / peak, mean, 0.01);
+        near(f64::from(rounds) / 100.0, cycle, 0.01);
+        near(sum / 100.0, units, 0.01);
+    }
 }

@@ -3,8 +3,12 @@
 #![expect(clippy::print_stdout, reason = "a test shows the numbers it judged")]
 
 mod bench;
+mod identities;
 mod laws;
+mod parameters;
 mod policies;
+mod published;
 mod queueing;
+mod shapes;
 mod storm;
 mod support;

@@ -16,9 +16,15 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The long set runs with ten times the customers.
+/// Whether the long set was asked for: `SELVEDGE_LONG=1`.
+pub(crate) fn long() -> bool {
+    std::env::var_os("SELVEDGE_LONG").is_some()
+}
+
+/// The long set runs with five times the customers, and then the standard
+/// error may be no wider than the tolerance.
 pub(crate) fn customers(short: u64) -> u64 {
-    if std::env::var_os("SELVEDGE_LONG").is_some() { short * 10 } else { short }
+    if long() { short * 5 } else { short }
 }
 
 pub(crate) fn exponential(units: f64) -> Distribution {
@@ -68,7 +74,7 @@ pub(crate) fn agrees(what: &str, got: Estimate, truth: f64, tolerance: f64) {
         got.mean,
         got.standard_error
     );
-    let wide = if std::env::var_os("SELVEDGE_LONG").is_some() { 1.0 } else { 2.0 };
+    let wide = if long() { 1.0 } else { 2.0 };
     let width = got.standard_error / truth.abs();
     assert!(
         width <= wide * tolerance,
