@@ -42,9 +42,9 @@ pub enum Error {
     /// The store was closed, or its writer ended.
     #[error("the store is closed")]
     Closed,
-    /// SQLite failed in a way that has no other name here.
+    /// The database failed in a way that has no other name here.
     #[error("the store failed: {0}")]
-    Storage(Arc<rusqlite::Error>),
+    Storage(Arc<dyn std::error::Error + Send + Sync>),
     /// There is nothing of that name.
     #[error("no {kind} `{name}`")]
     NotFound {

@@ -18,6 +18,7 @@ pub mod event;
 mod operation;
 
 mod sqlite;
+mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
@@ -26,3 +27,4 @@ pub use operation::{
     Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
 };
 pub use sqlite::{Sqlite, compact, verify};
+pub use store::Store;

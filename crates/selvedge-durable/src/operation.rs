@@ -65,14 +65,20 @@ macro_rules! operations {
                 match self { $(Self::$write(_) => false,)* $(Self::$read(_) => true,)* }
             }
 
-            pub(crate) fn apply(self, tx: &mut crate::sqlite::Tx) -> Result<Answer, Error> {
+            pub(crate) fn apply<D: crate::store::Db>(
+                self,
+                tx: &mut crate::store::Tx<D>,
+            ) -> Result<Answer, Error> {
                 match self {
                     $(Self::$write(request) => tx.apply(request).map(Answer::$write),)*
                     $(Self::$read(request) => tx.read(request).map(Answer::$read),)*
                 }
             }
 
-            pub(crate) fn look(self, reader: &crate::sqlite::Reader<'_>) -> Result<Answer, Error> {
+            pub(crate) fn look<D: crate::store::Db>(
+                self,
+                reader: &crate::store::Reader<'_, D>,
+            ) -> Result<Answer, Error> {
                 match self {
                     $(Self::$write(_) => Err(Error::invalid("operation", "writes")),)*
                     $(Self::$read(request) => reader.look(request).map(Answer::$read),)*

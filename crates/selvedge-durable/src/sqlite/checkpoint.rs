@@ -16,8 +16,8 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{connect, spawn};
-use crate::{Config, Error};
+use super::connect;
+use crate::{Config, Error, store::spawn};
 
 /// Frames that the writer may copy itself: about half a millisecond.
 const TAIL_FRAMES: u64 = 256;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{Sqlite, connect, lock, record, schema};
-use crate::{Config, Error};
+use super::{Sqlite, connect, lock, schema};
+use crate::{Config, Error, store::record};
 
 impl Sqlite {
     /// Writes a consistent copy of the store to `to`, beside the work that goes on.

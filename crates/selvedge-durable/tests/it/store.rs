@@ -16,7 +16,7 @@ suite!(crate::store::world);
 
 impl TestEngine for Sqlite {
     async fn wake(&self) {
-        Self::wake(self).await.unwrap();
+        selvedge_durable::Store::wake(self).await.unwrap();
     }
 }
 

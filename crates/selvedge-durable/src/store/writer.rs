@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::Connection;
 use selvedge_patterns::{random::SplitMix64, wall::Wall};
 
 use super::{
-    Apply, Look, Reader, Reply, checkpoint::Checkpoints, groups::Groups, topics::Topics,
+    Apply, Look, Reader, Reply,
+    driver::{Db, Row, values},
+    groups::Groups,
+    topics::Topics,
     waiting::Waiting,
 };
 use crate::{Answer, Config, Error, Operation};
@@ -30,8 +32,8 @@ const SEQUENCE_STEP: u64 = 1000;
 const DERIVE_EVERY: Duration = Duration::from_secs(60);
 
 /// The transaction at hand, with what is kept in memory of the store.
-pub(crate) struct Tx {
-    pub(super) conn: Connection,
+pub(crate) struct Tx<D> {
+    pub(super) db: D,
     pub(super) now: Wall,
     pub(super) config: Arc<Config>,
     pub(super) rng: SplitMix64,
@@ -47,7 +49,7 @@ pub(crate) struct Tx {
     sequence_stored: u64,
 }
 
-impl Tx {
+impl<D: Db> Tx<D> {
     pub(crate) fn apply<R: Apply>(&mut self, request: R) -> Result<R::Reply, Error> {
         request.apply(self)
     }
@@ -56,17 +58,19 @@ impl Tx {
         self.reader().look(request)
     }
 
-    pub(super) fn reader(&self) -> Reader<'_> {
-        Reader { conn: &self.conn, now: self.now, config: &self.config }
+    pub(super) fn reader(&self) -> Reader<'_, D> {
+        Reader { db: &self.db, now: self.now, config: &self.config }
     }
 
     /// A number greater than every one before it, across restarts too.
     pub(super) fn next_number(&mut self) -> Result<u64, Error> {
         if self.sequence >= self.sequence_stored {
             self.sequence_stored = self.sequence + SEQUENCE_STEP;
-            self.conn
-                .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('sequence', ?1)")?
-                .execute([self.sequence_stored as i64])?;
+            self.db.write(
+                "INSERT INTO meta (key, value) VALUES ('sequence', ?1)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                &values![self.sequence_stored],
+            )?;
         }
         self.sequence += 1;
         Ok(self.sequence)
@@ -83,11 +87,6 @@ impl Tx {
         self.groups.forget();
     }
 
-    fn exec(&self, sql: &str) -> Result<(), Error> {
-        self.conn.prepare_cached(sql)?.execute([])?;
-        Ok(())
-    }
-
     fn all(&mut self, operations: Vec<Operation>) -> Result<Vec<Answer>, Error> {
         operations.into_iter().map(|operation| operation.apply(self)).collect()
     }
@@ -97,18 +96,17 @@ impl Tx {
         &mut self,
         apply: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.exec("SAVEPOINT request")?;
+        self.db.savepoint()?;
         match apply(self) {
             Ok(answer) => {
-                self.exec("RELEASE request")?;
+                self.db.release()?;
                 Ok(answer)
             }
             Err(error) => {
                 self.forget();
                 // A failure of the disk may have ended the whole transaction.
-                if !self.conn.is_autocommit() {
-                    self.exec("ROLLBACK TO request")?;
-                    self.exec("RELEASE request")?;
+                if self.db.in_transaction() {
+                    self.db.undo()?;
                     // The stored bound may be gone with the savepoint.
                     self.sequence_stored = self.sequence_stored.min(self.sequence);
                 }
@@ -118,33 +116,28 @@ impl Tx {
     }
 }
 
-pub(super) struct Writer {
-    tx: Tx,
+pub(super) struct Writer<D> {
+    tx: Tx<D>,
     jobs: Receiver<Job>,
     queued: Arc<AtomicUsize>,
-    checkpoints: Checkpoints,
     waiting: Waiting,
     answers: Vec<(Reply, Result<Vec<Answer>, Error>)>,
     derived: Wall,
-    synced: bool,
 }
 
-impl Writer {
+impl<D: Db> Writer<D> {
     pub(super) fn new(
-        conn: Connection,
+        db: D,
         config: Arc<Config>,
         jobs: Receiver<Job>,
         queued: Arc<AtomicUsize>,
-        checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
-        let stored: Option<i64> = {
-            let mut select = conn.prepare("SELECT max(value) FROM meta WHERE key = 'sequence'")?;
-            select.query_row([], |row| row.get(0))?
-        };
-        let stored = stored.unwrap_or(0) as u64;
+        let sql = "SELECT max(value) FROM meta WHERE key = 'sequence'";
+        let stored: Option<u64> = db.one(sql, &[], |row| row.get(0))?;
+        let stored = stored.unwrap_or(0);
         let now = config.clock.now();
         let tx = Tx {
-            conn,
+            db,
             now,
             rng: SplitMix64::new(now.as_micros()),
             topics: Topics::default(),
@@ -157,8 +150,8 @@ impl Writer {
             config,
         };
         let waiting = Waiting::default();
-        let (answers, derived, synced) = (Vec::new(), Wall::ZERO, true);
-        Ok(Self { tx, jobs, queued, checkpoints, waiting, answers, derived, synced })
+        let (answers, derived) = (Vec::new(), Wall::ZERO);
+        Ok(Self { tx, jobs, queued, waiting, answers, derived })
     }
 
     pub(super) fn run(mut self) {
@@ -171,14 +164,12 @@ impl Writer {
             self.tx.now = self.tx.now.max(self.tx.config.clock.now());
             if job.is_some() || self.something_due() {
                 self.batch(job);
-            } else if let Err(error) = self.checkpoints.idle(&self.tx.conn) {
-                tracing::warn!(%error, "checkpoint failed, will be tried again");
+            } else {
+                self.tx.db.idle();
             }
         }
         self.waiting.close();
-        if let Err(error) = self.checkpoints.idle(&self.tx.conn) {
-            tracing::warn!(%error, "the last checkpoint failed, the log keeps everything");
-        }
+        self.tx.db.idle();
     }
 
     /// How long nothing is due.
@@ -207,13 +198,13 @@ impl Writer {
             next = if room { self.jobs.try_recv().ok() } else { None };
         }
         let result = self
-            .choose_durability(&jobs)
+            .begin(&jobs)
             .and_then(|()| self.fill(&mut jobs))
-            .and_then(|()| self.tx.exec("COMMIT"));
+            .and_then(|()| self.tx.db.commit());
         if let Err(error) = &result {
             tracing::error!(%error, "a batch could not be committed");
-            if !self.tx.conn.is_autocommit() {
-                let _ = self.tx.exec("ROLLBACK");
+            if self.tx.db.in_transaction() {
+                let _ = self.tx.db.rollback();
             }
             self.tx.forget();
             self.tx.sequence_stored = self.tx.sequence;
@@ -228,16 +219,13 @@ impl Writer {
             // Whoever asked may have gone away.
             let _ = reply.send(answer);
         }
-        if result.is_ok()
-            && let Err(error) = self.checkpoints.after_commit(&self.tx.conn)
-        {
-            tracing::warn!(%error, "checkpoint failed, will be tried again");
+        if result.is_ok() {
+            self.tx.db.committed();
         }
     }
 
     /// Applies the jobs; those that are left when it fails were not looked at.
     fn fill(&mut self, jobs: &mut Vec<Job>) -> Result<(), Error> {
-        self.tx.exec("BEGIN IMMEDIATE")?;
         self.tx.stirred.clear();
         self.tx.released.clear();
         jobs.reverse();
@@ -271,7 +259,7 @@ impl Writer {
 
     /// Fails if the disk ended the transaction under us.
     fn intact(&self) -> Result<(), Error> {
-        if self.tx.conn.is_autocommit() {
+        if !self.tx.db.in_transaction() {
             let last = self.answers.last().and_then(|(_, answer)| answer.as_ref().err().cloned());
             return Err(last.unwrap_or(Error::DiskFull));
         }
@@ -295,8 +283,9 @@ impl Writer {
         Ok(())
     }
 
-    /// A commit that carries nothing but messages of relaxed topics is not synced.
-    fn choose_durability(&mut self, jobs: &[Job]) -> Result<(), Error> {
+    /// Starts the transaction. A commit that carries nothing but messages of
+    /// relaxed topics is not synced.
+    fn begin(&mut self, jobs: &[Job]) -> Result<(), Error> {
         let relaxed = self.waiting.is_empty()
             && !self.something_due()
             && !jobs.is_empty()
@@ -306,11 +295,6 @@ impl Writer {
                 }
                 _ => false,
             });
-        if relaxed == self.synced {
-            self.synced = !relaxed;
-            let level = if self.synced { "FULL" } else { "NORMAL" };
-            self.tx.conn.pragma_update(None, "synchronous", level)?;
-        }
-        Ok(())
+        self.tx.db.begin(relaxed)
     }
 }

@@ -8,7 +8,6 @@ use jiff::{
     civil::DateTime,
     tz::{AmbiguousOffset, TimeZone},
 };
-use rusqlite::{OptionalExtension, params};
 use selvedge_patterns::{
     schedule::{Civil, Missed, Moment, Overlap, Recurrence, Zone, catch_up},
     wall::Wall,
@@ -16,8 +15,9 @@ use selvedge_patterns::{
 
 use super::{
     Apply, Look, Reader,
+    driver::{Db, Row, values},
     record::{self, checksum, encode_headers},
-    topics::{check_name, micros, wall},
+    topics::check_name,
     writer::Tx,
 };
 use crate::{
@@ -75,7 +75,10 @@ impl Zone for World {
             AmbiguousOffset::Gap { after, .. } => {
                 // Read with the later offset it lies before the change.
                 let early = self.at(shown, after);
-                let stamp = Timestamp::from_microsecond(wall(early)).unwrap_or(Timestamp::MIN);
+                let stamp = i64::try_from(early.as_micros())
+                    .ok()
+                    .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+                    .unwrap_or(Timestamp::MIN);
                 let change = self.0.following(stamp).next().map(|t| t.timestamp().as_microsecond());
                 let next = change.and_then(|micros| u64::try_from(micros).ok());
                 Moment::Skipped { next: next.map_or(early, Wall::from_micros) }
@@ -88,7 +91,7 @@ fn encode_missed(missed: Missed) -> i64 {
     match missed {
         Missed::Skip => -1,
         Missed::All { limit } => -1 - i64::from(limit),
-        Missed::Once { grace } => micros(grace),
+        Missed::Once { grace } => i64::try_from(grace.as_micros()).unwrap_or(i64::MAX),
     }
 }
 
@@ -125,19 +128,20 @@ struct Ripe {
 /// When a schedule that cannot run is looked at again.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
-impl Tx {
+impl<D: Db> Tx<D> {
     /// Publishes the runs that are due; a bounded number of schedules.
     pub(super) fn run_schedules(&mut self) -> Result<(), Error> {
         for ripe in self.ripe()? {
             let Err(error) = self.alone(|tx| tx.run_ripe(&ripe)) else { continue };
-            if self.conn.is_autocommit() {
+            if !self.db.in_transaction() {
                 return Err(error);
             }
             // One schedule that cannot run must not hold up all others.
             tracing::error!(schedule = ripe.name, %error, "a schedule could not run");
-            self.conn
-                .prepare_cached("UPDATE schedules SET next = ?2 WHERE name = ?1")?
-                .execute(params![ripe.name, wall(self.now + TRY_AGAIN)])?;
+            self.db.write(
+                "UPDATE schedules SET next = ?2 WHERE name = ?1",
+                &values![&ripe.name, self.now + TRY_AGAIN],
+            )?;
         }
         Ok(())
     }
@@ -155,9 +159,10 @@ impl Tx {
             }
             last = self.run_once(ripe, due)?.or(last);
         }
-        self.conn
-            .prepare_cached("UPDATE schedules SET next = ?2, last = ?3 WHERE name = ?1")?
-            .execute(params![ripe.name, next.map(wall), last])?;
+        self.db.write(
+            "UPDATE schedules SET next = ?2, last = ?3 WHERE name = ?1",
+            &values![&ripe.name, next, last],
+        )?;
         Ok(())
     }
 
@@ -167,24 +172,20 @@ impl Tx {
              FROM schedules WHERE next <= ?1 ORDER BY next LIMIT 200",
             record::COLUMNS
         );
-        let mut select = self.conn.prepare_cached(&sql)?;
-        let mut rows = select.query([wall(self.now)])?;
-        let mut ripe = Vec::new();
-        while let Some(row) = rows.next()? {
-            ripe.push(Ripe {
+        self.db.all(&sql, &values![self.now], |row| {
+            Ok(Ripe {
                 name: row.get(0)?,
                 spec: row.get(1)?,
                 zone: row.get(2)?,
                 overlap: row.get(3)?,
                 missed: decode_missed(row.get(4)?),
                 topic: row.get(5)?,
-                anchor: Wall::from_micros(row.get::<_, i64>(6)? as u64),
-                next: Wall::from_micros(row.get::<_, i64>(7)? as u64),
+                anchor: row.get(6)?,
+                next: row.get(7)?,
                 last: row.get(8)?,
                 message: record::message(row, 0, 9),
-            });
-        }
-        Ok(ripe)
+            })
+        })
     }
 
     /// Publishes one run; `None` if its topic is gone.
@@ -224,31 +225,26 @@ impl Tx {
             Err(Error::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let unsettled = self
-            .conn
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM groups g JOIN cursors c ON c.grp = g.id
+        let unsettled = self.db.one(
+            "SELECT EXISTS (SELECT 1 FROM groups g JOIN cursors c ON c.grp = g.id
                    WHERE g.topic = ?1 AND c.next <= ?2
                    AND c.lane = (SELECT priority FROM messages WHERE id = ?1 << 43 | ?2))
                  OR EXISTS (SELECT 1 FROM groups g JOIN exceptions e ON e.grp = g.id
                    WHERE g.topic = ?1 AND e.position = ?2)",
-            )?
-            .query_row([topic, position], |row| row.get(0))?;
+            &values![topic, position],
+            |row| row.get(0),
+        )?;
         Ok(unsettled)
     }
 
     /// When the next schedule is due.
     pub(super) fn schedule_due(&self) -> Result<Option<Wall>, Error> {
-        let due: Option<i64> = self
-            .conn
-            .prepare_cached("SELECT min(next) FROM schedules WHERE next IS NOT NULL")?
-            .query_row([], |row| row.get(0))?;
-        Ok(due.map(|micros| Wall::from_micros(micros as u64)))
+        self.db.one("SELECT min(next) FROM schedules WHERE next IS NOT NULL", &[], |row| row.get(0))
     }
 }
 
 impl Apply for PutSchedule {
-    fn apply(self, tx: &mut Tx) -> Result<Schedule, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Schedule, Error> {
         check_name("schedule", &self.name)?;
         let settings = tx.topic(&self.topic)?.settings.clone();
         let as_published = NewMessage {
@@ -260,43 +256,40 @@ impl Apply for PutSchedule {
             .map_err(|error| Error::invalid("spec", error.to_string()))?;
         let zone = World::named(&self.zone)?;
         // Putting the same schedule again must not move its times.
-        let same: Option<i64> = tx
-            .conn
-            .prepare_cached(
-                "SELECT anchor FROM schedules WHERE name = ?1 AND spec = ?2 AND zone = ?3",
-            )?
-            .query_row(params![self.name, self.spec, self.zone], |row| row.get(0))
-            .optional()?;
-        let anchor = same.map_or(tx.now, |micros| Wall::from_micros(micros as u64));
+        let same: Option<Wall> = tx.db.find(
+            "SELECT anchor FROM schedules WHERE name = ?1 AND spec = ?2 AND zone = ?3",
+            &values![&self.name, &self.spec, &self.zone],
+            |row| row.get(0),
+        )?;
+        let anchor = same.unwrap_or(tx.now);
         let next = recurrence.next(tx.now, anchor, &zone);
         let message = &self.message;
         let headers = encode_headers(&message.headers);
         let (key, payload) = (message.key.as_deref(), message.payload.as_deref());
-        tx.conn
-            .prepare_cached(
-                "INSERT INTO schedules (name, spec, zone, overlap, missed, topic, anchor, next,
+        tx.db.write(
+            "INSERT INTO schedules (name, spec, zone, overlap, missed, topic, anchor, next,
                    at, sum, priority, key, headers, payload)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
                  ON CONFLICT (name) DO UPDATE SET spec = ?2, zone = ?3, overlap = ?4, missed = ?5,
                    topic = ?6, anchor = ?7, next = ?8, at = ?9, sum = ?10, priority = ?11,
                    key = ?12, headers = ?13, payload = ?14",
-            )?
-            .execute(params![
-                self.name,
-                self.spec,
-                self.zone,
+            &values![
+                &self.name,
+                &self.spec,
+                &self.zone,
                 encode_overlap(self.overlap),
                 encode_missed(self.missed),
-                self.topic,
-                wall(anchor),
-                next.map(wall),
-                wall(tx.now),
+                &self.topic,
+                anchor,
+                next,
+                tx.now,
                 checksum(key, headers.as_deref(), payload),
                 message.priority.unwrap_or(PRIORITY_DEFAULT),
                 key,
-                headers,
+                headers.as_deref(),
                 payload,
-            ])?;
+            ],
+        )?;
         if let Some(next) = next {
             tx.due_at(next);
         }
@@ -306,8 +299,8 @@ impl Apply for PutSchedule {
 }
 
 impl Apply for DeleteSchedule {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
-        let removed = tx.conn.execute("DELETE FROM schedules WHERE name = ?1", [&self.name])?;
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
+        let removed = tx.db.count("DELETE FROM schedules WHERE name = ?1", &values![&self.name])?;
         if removed == 0 {
             return Err(Error::missing("schedule", &self.name));
         }
@@ -316,20 +309,17 @@ impl Apply for DeleteSchedule {
 }
 
 impl Look for ListSchedules {
-    fn look(self, reader: &Reader<'_>) -> Result<Vec<Schedule>, Error> {
-        let mut select = reader.conn.prepare_cached(
-            "SELECT name, spec, zone, topic, next, last FROM schedules ORDER BY name",
-        )?;
-        let rows = select.query_map([], |row| {
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Schedule>, Error> {
+        let sql = "SELECT name, spec, zone, topic, next, last FROM schedules ORDER BY name";
+        reader.db.all(sql, &[], |row| {
             Ok(Schedule {
                 name: row.get(0)?,
                 spec: row.get(1)?,
                 zone: row.get(2)?,
                 topic: row.get(3)?,
-                next: row.get::<_, Option<i64>>(4)?.map(|at| Wall::from_micros(at as u64)),
-                last: row.get::<_, Option<i64>>(5)?.map(|position| position as u64),
+                next: row.get(4)?,
+                last: row.get(5)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 }

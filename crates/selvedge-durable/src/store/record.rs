@@ -1,9 +1,8 @@
 //! How a message lies in its row.
 
 use bytes::Bytes;
-use rusqlite::Row;
-use selvedge_patterns::wall::Wall;
 
+use super::driver::Row;
 use crate::{Error, topic::Message};
 
 /// Bits of a message's row id that hold the position.
@@ -15,7 +14,7 @@ pub(super) const fn row_id(topic: i64, position: u64) -> i64 {
 }
 
 /// The position in a row id.
-pub(super) const fn position(id: i64) -> u64 {
+pub(crate) const fn position(id: i64) -> u64 {
     (id & ((1 << POSITION_BITS) - 1)) as u64
 }
 
@@ -68,21 +67,21 @@ pub(super) fn checksum(key: Option<&str>, headers: Option<&[u8]>, payload: Optio
 }
 
 /// Columns of [`message`], in order, from any table that holds messages.
-pub(super) const COLUMNS: &str = "at, sum, priority, key, headers, payload";
+pub(crate) const COLUMNS: &str = "at, sum, priority, key, headers, payload";
 
 /// The message whose [`COLUMNS`] begin at column `at` of `row`.
-pub(super) fn message(row: &Row<'_>, position: u64, at: usize) -> Result<Message, Error> {
+pub(crate) fn message(row: &impl Row, position: u64, at: usize) -> Result<Message, Error> {
     let sum: u32 = row.get(at + 1)?;
-    let key = row.get_ref(at + 3)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-    let headers = row.get_ref(at + 4)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
-    let payload = row.get_ref(at + 5)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    let key: Option<&str> = row.get(at + 3)?;
+    let headers: Option<&[u8]> = row.get(at + 4)?;
+    let payload: Option<&[u8]> = row.get(at + 5)?;
     let damaged = || Error::Corrupt { what: format!("message {position} fails its checksum") };
     if checksum(key, headers, payload) != sum {
         return Err(damaged());
     }
     Ok(Message {
         position,
-        at: Wall::from_micros(row.get::<_, i64>(at)? as u64),
+        at: row.get(at)?,
         key: key.map(str::to_owned),
         headers: match headers {
             Some(bytes) => decode_headers(bytes).ok_or_else(damaged)?,

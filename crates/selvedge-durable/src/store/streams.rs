@@ -1,13 +1,12 @@
 //! Event streams in tables.
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use selvedge_patterns::wall::Wall;
 
 use super::{
     Apply, Look, Reader,
+    driver::{Db, Row, values},
     record::checksum,
-    topics::{ANSWER_BYTES, check_name, wall},
+    topics::{ANSWER_BYTES, check_name},
     writer::Tx,
 };
 use crate::{
@@ -34,19 +33,17 @@ impl Ends {
     }
 }
 
-fn ends(conn: &Connection, stream: &str) -> Result<Option<Ends>, Error> {
-    let found = conn
-        .prepare_cached("SELECT id, first, next FROM streams WHERE name = ?1")?
-        .query_row([stream], |row| {
-            let (first, next) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
+fn ends(db: &impl Db, stream: &str) -> Result<Option<Ends>, Error> {
+    let found =
+        db.find("SELECT id, first, next FROM streams WHERE name = ?1", &values![stream], |row| {
+            let (first, next) = (row.get(1)?, row.get::<u64>(2)?);
             Ok(Ends { id: row.get(0)?, first, next })
-        })
-        .optional()?;
+        })?;
     Ok(found)
 }
 
-fn live(conn: &Connection, stream: &str) -> Result<(Ends, u64), Error> {
-    let ends = ends(conn, stream)?;
+fn live(db: &impl Db, stream: &str) -> Result<(Ends, u64), Error> {
+    let ends = ends(db, stream)?;
     let live = ends.and_then(|ends| ends.last().map(|last| (ends, last)));
     live.ok_or_else(|| Error::missing("stream", stream))
 }
@@ -76,19 +73,19 @@ fn event_sum(id: Option<&str>, kind: &str, data: &[u8], metadata: Option<&[u8]>)
 
 const COLUMNS: &str = "e.position, e.version, e.at, e.sum, e.id, e.kind, e.data, e.metadata";
 
-fn event(row: &Row<'_>, stream: String) -> Result<Event, Error> {
+fn event(row: &impl Row, stream: String) -> Result<Event, Error> {
     let event = Event {
         stream,
-        position: row.get::<_, i64>(0)? as u64,
-        version: row.get::<_, i64>(1)? as u64,
-        at: Wall::from_micros(row.get::<_, i64>(2)? as u64),
+        position: row.get(0)?,
+        version: row.get(1)?,
+        at: row.get(2)?,
         id: row.get(4)?,
         kind: row.get(5)?,
-        data: Bytes::from(row.get::<_, Vec<u8>>(6)?),
-        metadata: row.get::<_, Option<Vec<u8>>>(7)?.map(Bytes::from),
+        data: row.get::<Bytes>(6)?,
+        metadata: row.get::<Option<Bytes>>(7)?,
     };
     let sum = event_sum(event.id.as_deref(), &event.kind, &event.data, event.metadata.as_deref());
-    if sum != row.get::<_, u32>(3)? {
+    if sum != row.get::<u32>(3)? {
         let what = format!("event {} fails its checksum", event.position);
         return Err(Error::Corrupt { what });
     }
@@ -99,34 +96,31 @@ fn event_bytes(event: &Event) -> usize {
     event.data.len() + event.metadata.as_ref().map_or(0, Bytes::len) + event.kind.len()
 }
 
-impl Tx {
+impl<D: Db> Tx<D> {
     /// Position of the last event ever appended.
     fn last_event(&self) -> Result<u64, Error> {
-        let (kept, stored): (Option<i64>, Option<i64>) = self
-            .conn
-            .prepare_cached(
-                "SELECT (SELECT max(position) FROM events),
+        let (kept, stored): (Option<u64>, Option<u64>) = self.db.one(
+            "SELECT (SELECT max(position) FROM events),
                         (SELECT value FROM meta WHERE key = 'last_event')",
-            )?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(kept.unwrap_or(0).max(stored.unwrap_or(0)) as u64)
+            &[],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        Ok(kept.unwrap_or(0).max(stored.unwrap_or(0)))
     }
 
     fn remove_events(&self, ends: Ends, before: u64) -> Result<(), Error> {
         // Positions are never used twice, even if the last event goes.
         let last = self.last_event()?;
-        self.conn.execute(
-            "INSERT OR REPLACE INTO meta (key, value) VALUES ('last_event', ?1)",
-            [last as i64],
+        self.db.write(
+            "INSERT INTO meta (key, value) VALUES ('last_event', ?1)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            &values![last],
         )?;
-        self.conn.execute(
+        self.db.write(
             "DELETE FROM events WHERE stream = ?1 AND version < ?2",
-            params![ends.id, before as i64],
+            &values![ends.id, before],
         )?;
-        self.conn.execute(
-            "UPDATE streams SET first = ?2 WHERE id = ?1",
-            params![ends.id, before as i64],
-        )?;
+        self.db.write("UPDATE streams SET first = ?2 WHERE id = ?1", &values![ends.id, before])?;
         Ok(())
     }
 
@@ -147,22 +141,21 @@ impl Tx {
     fn append_one(&self, ends: Ends, position: u64, event: &NewEvent) -> Result<(), Error> {
         let (id, metadata) = (event.id.as_deref(), event.metadata.as_deref());
         let sum = event_sum(id, &event.kind, &event.data, metadata);
-        self.conn
-            .prepare_cached(
-                "INSERT INTO events (position, stream, version, at, sum, id, kind, data, metadata)
+        self.db.write(
+            "INSERT INTO events (position, stream, version, at, sum, id, kind, data, metadata)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?
-            .execute(params![
-                position as i64,
+            &values![
+                position,
                 ends.id,
-                ends.next as i64,
-                wall(self.now),
+                ends.next,
+                self.now,
                 sum,
                 id,
-                event.kind,
+                &event.kind,
                 &event.data[..],
                 metadata,
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
@@ -174,18 +167,18 @@ impl Tx {
             Expected::None => 0,
             Expected::Any | Expected::Exists => return Ok(None),
         };
-        let Some(ends) = ends(&self.conn, &write.stream)? else { return Ok(None) };
+        let Some(ends) = ends(&self.db, &write.stream)? else { return Ok(None) };
         let mut last = None;
         for (version, event) in (from..).zip(&write.events) {
             let Some(id) = &event.id else { return Ok(None) };
             last = self
-                .conn
-                .prepare_cached(
+                .db
+                .find(
                     "SELECT position FROM events WHERE stream = ?1 AND version = ?2 AND id = ?3",
+                    &values![ends.id, version, id],
+                    |row| row.get(0),
                 )?
-                .query_row(params![ends.id, version as i64, id], |row| row.get::<_, i64>(0))
-                .optional()?
-                .map(|position| (version, position as u64));
+                .map(|position| (version, position));
             if last.is_none() {
                 return Ok(None);
             }
@@ -209,7 +202,7 @@ impl Tx {
 }
 
 impl Apply for Append {
-    fn apply(self, tx: &mut Tx) -> Result<Appended, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Appended, Error> {
         let (size, max) =
             (self.writes.iter().map(|write| write.events.len().max(1)).sum(), tx.config.items_max);
         if size > max {
@@ -221,7 +214,7 @@ impl Apply for Append {
         let (mut versions, mut position) = (Vec::new(), tx.last_event()?);
         for write in &self.writes {
             check_name("stream", &write.stream)?;
-            let found = ends(&tx.conn, &write.stream)?;
+            let found = ends(&tx.db, &write.stream)?;
             check(&write.stream, write.expected, found.and_then(Ends::last))?;
             if write.events.is_empty() {
                 versions.push(found.and_then(Ends::last));
@@ -230,10 +223,9 @@ impl Apply for Append {
             let mut ends = match found {
                 Some(ends) => ends,
                 None => {
-                    tx.conn
-                        .prepare_cached("INSERT INTO streams (name, next) VALUES (?1, 0)")?
-                        .execute([&write.stream])?;
-                    Ends { id: tx.conn.last_insert_rowid(), first: 0, next: 0 }
+                    let sql = "INSERT INTO streams (name, next) VALUES (?1, 0) RETURNING id";
+                    let id = tx.db.one(sql, &values![&write.stream], |row| row.get(0))?;
+                    Ends { id, first: 0, next: 0 }
                 }
             };
             for event in &write.events {
@@ -242,9 +234,10 @@ impl Apply for Append {
                 tx.append_one(ends, position, event)?;
                 ends.next += 1;
             }
-            tx.conn
-                .prepare_cached("UPDATE streams SET next = ?2 WHERE id = ?1")?
-                .execute(params![ends.id, ends.next as i64])?;
+            tx.db.write(
+                "UPDATE streams SET next = ?2 WHERE id = ?1",
+                &values![ends.id, ends.next],
+            )?;
             versions.push(ends.last());
         }
         Ok(Appended { versions, position, duplicate: false })
@@ -252,8 +245,8 @@ impl Apply for Append {
 }
 
 impl Apply for TruncateStream {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
-        let (ends, last) = live(&tx.conn, &self.stream)?;
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
+        let (ends, last) = live(&tx.db, &self.stream)?;
         if self.before > last {
             return Err(Error::invalid("before", format!("must be at most {last}")));
         }
@@ -265,19 +258,19 @@ impl Apply for TruncateStream {
 }
 
 impl Apply for DeleteStream {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
-        let found = ends(&tx.conn, &self.stream)?;
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
+        let found = ends(&tx.db, &self.stream)?;
         check(&self.stream, self.expected, found.and_then(Ends::last))?;
-        let (ends, _) = live(&tx.conn, &self.stream)?;
+        let (ends, _) = live(&tx.db, &self.stream)?;
         tx.remove_events(ends, ends.next)?;
-        tx.conn.execute("DELETE FROM snapshots WHERE stream = ?1", [ends.id])?;
+        tx.db.write("DELETE FROM snapshots WHERE stream = ?1", &values![ends.id])?;
         Ok(())
     }
 }
 
 impl Apply for PutSnapshot {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
-        let (ends, last) = live(&tx.conn, &self.stream)?;
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
+        let (ends, last) = live(&tx.db, &self.stream)?;
         if self.version > last {
             return Err(Error::invalid("version", format!("must be at most {last}")));
         }
@@ -285,84 +278,77 @@ impl Apply for PutSnapshot {
         if size > max {
             return Err(Error::TooLarge { what: "a snapshot", size, max });
         }
-        tx.conn
-            .prepare_cached(
-                "INSERT OR REPLACE INTO snapshots (stream, version, schema, sum, data)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
+        tx.db.write(
+            "INSERT INTO snapshots (stream, version, schema, sum, data)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (stream) DO UPDATE SET version = excluded.version,
+                 schema = excluded.schema, sum = excluded.sum, data = excluded.data",
+            &values![
                 ends.id,
-                self.version as i64,
-                self.schema,
+                self.version,
+                &self.schema,
                 checksum(Some(&self.schema), None, Some(&self.data)),
                 &self.data[..],
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 }
 
 impl Look for GetSnapshot {
-    fn look(self, reader: &Reader<'_>) -> Result<Option<Snapshot>, Error> {
-        let Some(ends) = ends(reader.conn, &self.stream)? else { return Ok(None) };
-        let found = reader
-            .conn
-            .prepare_cached(
-                "SELECT version, data, sum FROM snapshots WHERE stream = ?1 AND schema = ?2",
-            )?
-            .query_row(params![ends.id, self.schema], |row| {
-                let data: Vec<u8> = row.get(1)?;
-                Ok((row.get::<_, i64>(0)? as u64, data, row.get::<_, u32>(2)?))
-            })
-            .optional()?;
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Option<Snapshot>, Error> {
+        let Some(ends) = ends(reader.db, &self.stream)? else { return Ok(None) };
+        let found = reader.db.find(
+            "SELECT version, data, sum FROM snapshots WHERE stream = ?1 AND schema = ?2",
+            &values![ends.id, &self.schema],
+            |row| Ok((row.get(0)?, row.get::<Bytes>(1)?, row.get::<u32>(2)?)),
+        )?;
         // A damaged snapshot is as good as none: the events say it all.
         let intact =
             found.filter(|(_, data, sum)| checksum(Some(&self.schema), None, Some(data)) == *sum);
-        Ok(intact.map(|(version, data, _)| Snapshot { version, data: Bytes::from(data) }))
+        Ok(intact.map(|(version, data, _)| Snapshot { version, data }))
     }
 }
 
 impl Look for ReadStream {
-    fn look(self, reader: &Reader<'_>) -> Result<Page, Error> {
-        let (ends, last) = live(reader.conn, &self.stream)?;
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Page, Error> {
+        let (ends, last) = live(reader.db, &self.stream)?;
         let (compare, order) = if self.backwards { ("<=", "DESC") } else { (">=", "ASC") };
         let sql = format!(
             "SELECT {COLUMNS} FROM events e WHERE e.stream = ?1 AND e.version {compare} ?2
              ORDER BY e.version {order} LIMIT ?3"
         );
         let from = i64::try_from(self.from).unwrap_or(i64::MAX);
-        let max = self.max.min(reader.config.items_max) as i64;
-        let mut select = reader.conn.prepare_cached(&sql)?;
-        let mut rows = select.query(params![ends.id, from, max])?;
+        let max = self.max.min(reader.config.items_max);
+        let step = if self.backwards { -1 } else { 1 };
         let (mut events, mut bytes) = (Vec::new(), 0);
-        while bytes < ANSWER_BYTES
-            && let Some(row) = rows.next()?
-        {
+        reader.db.scan(&sql, &values![ends.id], from, max, |row| {
             let event = event(row, self.stream.clone())?;
             bytes += event_bytes(&event);
+            let next = event.version as i64 + step;
             events.push(event);
-        }
+            Ok((bytes < ANSWER_BYTES).then_some(next))
+        })?;
         Ok(Page { events, last })
     }
 }
 
 impl Look for ReadEvents {
-    fn look(self, reader: &Reader<'_>) -> Result<Vec<Event>, Error> {
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Event>, Error> {
         let sql = format!(
             "SELECT {COLUMNS}, s.name FROM events e JOIN streams s ON s.id = e.stream
              WHERE e.position > ?1 ORDER BY e.position LIMIT ?2"
         );
         let after = i64::try_from(self.after).unwrap_or(i64::MAX);
-        let max = self.max.min(reader.config.items_max) as i64;
-        let mut select = reader.conn.prepare_cached(&sql)?;
-        let mut rows = select.query([after, max])?;
+        let max = self.max.min(reader.config.items_max);
         let (mut events, mut bytes) = (Vec::new(), 0);
-        while bytes < ANSWER_BYTES
-            && let Some(row) = rows.next()?
-        {
+        reader.db.scan(&sql, &[], after, max, |row| {
             let event = event(row, row.get(8)?)?;
             bytes += event_bytes(&event);
+            let position = event.position as i64;
             events.push(event);
-        }
+            Ok((bytes < ANSWER_BYTES).then_some(position))
+        })?;
         Ok(events)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use selvedge_patterns::wall::Wall;
 
-use super::{Reply, writer::Tx};
+use super::{Reply, driver::Db, writer::Tx};
 use crate::{Answer, Error, Operation};
 
 /// What a request waits for.
@@ -49,9 +49,9 @@ impl Waiting {
     }
 
     /// Answers, or lets the request wait if there was nothing for it.
-    pub(super) fn or_wait(
+    pub(super) fn or_wait<D: Db>(
         &mut self,
-        tx: &mut Tx,
+        tx: &mut Tx<D>,
         operation: Operation,
         patience: std::time::Duration,
         answer: Result<Vec<Answer>, Error>,
@@ -93,7 +93,11 @@ impl Waiting {
 
     /// Serves those for whom something has come, and sends away those whose
     /// patience has ended.
-    pub(super) fn stir(&mut self, tx: &mut Tx, answers: &mut Answers) -> Result<(), Error> {
+    pub(super) fn stir<D: Db>(
+        &mut self,
+        tx: &mut Tx<D>,
+        answers: &mut Answers,
+    ) -> Result<(), Error> {
         if self.count == 0 {
             return Ok(());
         }
@@ -126,7 +130,12 @@ impl Waiting {
         }
     }
 
-    fn serve(&mut self, tx: &mut Tx, door: &Door, answers: &mut Answers) -> Result<(), Error> {
+    fn serve<D: Db>(
+        &mut self,
+        tx: &mut Tx<D>,
+        door: &Door,
+        answers: &mut Answers,
+    ) -> Result<(), Error> {
         let Some(queue) = self.queues.get_mut(door) else { return Ok(()) };
         while let Some(waiter) = queue.pop_front() {
             // A lease given to somebody who left would hold the message for nothing.
@@ -141,7 +150,7 @@ impl Waiting {
                 queue.push_front(waiter);
                 break;
             }
-            if tx.conn.is_autocommit() {
+            if !tx.db.in_transaction() {
                 return answer.map(drop);
             }
             self.count -= 1;
@@ -154,7 +163,7 @@ impl Waiting {
         Ok(())
     }
 
-    fn plan(&mut self, tx: &mut Tx, door: &Door) -> Result<(), Error> {
+    fn plan<D: Db>(&mut self, tx: &mut Tx<D>, door: &Door) -> Result<(), Error> {
         if let Some(at) = self.wakeups.remove(door) {
             self.due.remove(&(at, door.clone()));
         }
@@ -167,7 +176,7 @@ impl Waiting {
         Ok(())
     }
 
-    fn send_away(&mut self, tx: &mut Tx, answers: &mut Answers) {
+    fn send_away<D: Db>(&mut self, tx: &mut Tx<D>, answers: &mut Answers) {
         while let Some((at, number, door)) = self.deadlines.first().cloned() {
             if at > tx.now {
                 break;
@@ -211,7 +220,7 @@ impl Operation {
     }
 }
 
-impl Tx {
+impl<D: Db> Tx<D> {
     fn door(&mut self, operation: &Operation) -> Result<Option<Door>, Error> {
         match operation {
             Operation::Receive(receive) => {

@@ -1,13 +1,12 @@
 //! Topics in tables.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use selvedge_patterns::wall::Wall;
-use std::time::Duration;
 
 use super::{
     Apply, Look, Reader,
+    driver::{Db, Row, values},
     record::{self, checksum, encode_headers, row_id},
     writer::Tx,
 };
@@ -53,32 +52,19 @@ impl Topics {
 const SETTINGS: &str = "retention_age, retention_bytes, retain_unconsumed, compact, compact_lag, \
      tombstone_for, priorities, ageing, dedupe_window, relaxed";
 
-fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
-    let duration = |column: usize| {
-        row.get::<_, i64>(at + column).map(|micros| Duration::from_micros(micros as u64))
-    };
+fn settings(row: &impl Row, at: usize) -> Result<Settings, Error> {
     Ok(Settings {
-        retention_age: row
-            .get::<_, Option<i64>>(at)?
-            .map(|micros| Duration::from_micros(micros as u64)),
-        retention_bytes: row.get::<_, Option<i64>>(at + 1)?.map(|bytes| bytes as u64),
+        retention_age: row.get(at)?,
+        retention_bytes: row.get(at + 1)?,
         retain_unconsumed: row.get(at + 2)?,
         compact: row.get(at + 3)?,
-        compact_lag: duration(4)?,
-        tombstone_for: duration(5)?,
+        compact_lag: row.get(at + 4)?,
+        tombstone_for: row.get(at + 5)?,
         priorities: row.get(at + 6)?,
-        ageing: duration(7)?,
-        dedupe_window: duration(8)?,
+        ageing: row.get(at + 7)?,
+        dedupe_window: row.get(at + 8)?,
         relaxed: row.get(at + 9)?,
     })
-}
-
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn wall(at: Wall) -> i64 {
-    at.as_micros() as i64
 }
 
 pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
@@ -90,62 +76,50 @@ pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn load(conn: &Connection, name: &str) -> Result<Live, Error> {
+fn load(db: &impl Db, name: &str) -> Result<Live, Error> {
     let sql = format!("SELECT id, head, total, last_at, {SETTINGS} FROM topics WHERE name = ?1");
-    let found = conn
-        .prepare_cached(&sql)?
-        .query_row([name], |row| {
-            Ok(Live {
-                id: row.get(0)?,
-                next: row.get::<_, i64>(1)? as u64,
-                total: row.get::<_, i64>(2)? as u64,
-                last_at: Wall::from_micros(row.get::<_, i64>(3)? as u64),
-                settings: settings(row, 4)?,
-            })
+    let found = db.find(&sql, &values![name], |row| {
+        Ok(Live {
+            id: row.get(0)?,
+            next: row.get(1)?,
+            total: row.get(2)?,
+            last_at: row.get(3)?,
+            settings: settings(row, 4)?,
         })
-        .optional()?;
+    })?;
     let mut live = found.ok_or_else(|| Error::missing("topic", name))?;
-    let last: Option<(i64, i64, i64)> = conn
-        .prepare_cached(
-            "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row([row_id(live.id, 0), row_id(live.id + 1, 0)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .optional()?;
+    let last: Option<(i64, Wall, u64)> = db.find(
+        "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1",
+        &values![row_id(live.id, 0), row_id(live.id + 1, 0)],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
     if let Some((id, at, total)) = last {
         live.next = live.next.max(record::position(id) + 1);
-        live.last_at = live.last_at.max(Wall::from_micros(at as u64));
-        live.total = live.total.max(total as u64);
+        live.last_at = live.last_at.max(at);
+        live.total = live.total.max(total);
     }
     Ok(live)
 }
 
-pub(super) fn topic_id(conn: &Connection, name: &str) -> Result<i64, Error> {
-    conn.prepare_cached("SELECT id FROM topics WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()?
+pub(super) fn topic_id(db: &impl Db, name: &str) -> Result<i64, Error> {
+    db.find("SELECT id FROM topics WHERE name = ?1", &values![name], |row| row.get(0))?
         .ok_or_else(|| Error::missing("topic", name))
 }
 
 /// The first message at or after `from`: its position, time and running total.
-fn first_from(conn: &Connection, topic: i64, from: u64) -> Result<Option<(u64, Wall, u64)>, Error> {
-    let found = conn
-        .prepare_cached(
-            "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1",
-        )?
-        .query_row([row_id(topic, from), row_id(topic + 1, 0)], |row| {
-            let at = Wall::from_micros(row.get::<_, i64>(1)? as u64);
-            Ok((record::position(row.get(0)?), at, row.get::<_, i64>(2)? as u64))
-        })
-        .optional()?;
+fn first_from(db: &impl Db, topic: i64, from: u64) -> Result<Option<(u64, Wall, u64)>, Error> {
+    let found = db.find(
+        "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1",
+        &values![row_id(topic, from), row_id(topic + 1, 0)],
+        |row| Ok((record::position(row.get(0)?), row.get(1)?, row.get(2)?)),
+    )?;
     Ok(found)
 }
 
 /// The lowest position below `next` at which `holds`, which must hold from
 /// there on; `next` if it holds nowhere. About 43 look-ups for any log.
 fn search(
-    conn: &Connection,
+    db: &impl Db,
     topic: i64,
     next: u64,
     holds: impl Fn(Wall, u64) -> bool,
@@ -153,7 +127,7 @@ fn search(
     let (mut low, mut high) = (1, next);
     while low < high {
         let middle = low + (high - low) / 2;
-        match first_from(conn, topic, middle)? {
+        match first_from(db, topic, middle)? {
             Some((_, at, total)) if !holds(at, total) => low = middle + 1,
             _ => high = middle,
         }
@@ -162,7 +136,7 @@ fn search(
 }
 
 /// Where `from` is in the log of `topic`.
-pub(super) fn resolve(conn: &Connection, live: (i64, u64), from: From) -> Result<u64, Error> {
+pub(super) fn resolve(db: &impl Db, live: (i64, u64), from: From) -> Result<u64, Error> {
     let (topic, next) = live;
     match from {
         From::Position(position) if position == 0 || position > next => {
@@ -170,41 +144,42 @@ pub(super) fn resolve(conn: &Connection, live: (i64, u64), from: From) -> Result
         }
         From::Position(position) => Ok(position),
         From::Next => Ok(next),
-        From::First => Ok(first_from(conn, topic, 0)?.map_or(next, |(position, ..)| position)),
-        From::Time(time) => search(conn, topic, next, |at, _| at >= time),
+        From::First => Ok(first_from(db, topic, 0)?.map_or(next, |(position, ..)| position)),
+        From::Time(time) => search(db, topic, next, |at, _| at >= time),
     }
 }
 
-fn describe(conn: &Connection, name: &str) -> Result<Topic, Error> {
-    let live = load(conn, name)?;
-    let first = first_from(conn, live.id, 0)?;
+fn describe(db: &impl Db, name: &str) -> Result<Topic, Error> {
+    let live = load(db, name)?;
+    let first = first_from(db, live.id, 0)?;
     let mut bytes = 0;
     if let Some((position, _, total)) = first {
-        let size: i64 = conn
-            .prepare_cached(
-                "SELECT ifnull(octet_length(key), 0) + ifnull(length(headers), 0)
-                    + ifnull(length(payload), 0) FROM messages WHERE id = ?1",
-            )?
-            .query_row([row_id(live.id, position)], |row| row.get(0))?;
-        bytes = live.total + size as u64 - total;
+        let size: u64 = db.one(
+            "SELECT coalesce(octet_length(key), 0) + coalesce(length(headers), 0)
+                    + coalesce(length(payload), 0) FROM messages WHERE id = ?1",
+            &values![row_id(live.id, position)],
+            |row| row.get(0),
+        )?;
+        bytes = live.total + size - total;
     }
-    let delayed: i64 = conn
-        .prepare_cached("SELECT count(*) FROM delayed WHERE topic = ?1")?
-        .query_row([live.id], |row| row.get(0))?;
+    let delayed =
+        db.one("SELECT count(*) FROM delayed WHERE topic = ?1", &values![live.id], |row| {
+            row.get(0)
+        })?;
     Ok(Topic {
         name: name.to_owned(),
         settings: live.settings,
         first: first.map_or(live.next, |(position, ..)| position),
         next: live.next,
         bytes,
-        delayed: delayed as u64,
+        delayed,
     })
 }
 
-impl Tx {
+impl<D: Db> Tx<D> {
     pub(super) fn topic(&mut self, name: &str) -> Result<&mut Live, Error> {
         if !self.topics.0.contains_key(name) {
-            let live = load(&self.conn, name)?;
+            let live = load(&self.db, name)?;
             self.topics.0.insert(name.to_owned(), live);
         }
         self.topics.0.get_mut(name).ok_or_else(|| Error::missing("topic", name))
@@ -257,13 +232,11 @@ impl Tx {
         self.check_message(&settings, message)?;
         if let Some(dedupe) = &message.dedupe_id {
             let since = self.now - settings.dedupe_window;
-            let place: Option<i64> = self
-                .conn
-                .prepare_cached(
-                    "SELECT place FROM dedupe WHERE topic = ?1 AND id = ?2 AND at > ?3",
-                )?
-                .query_row(params![id, dedupe, wall(since)], |row| row.get(0))
-                .optional()?;
+            let place: Option<i64> = self.db.find(
+                "SELECT place FROM dedupe WHERE topic = ?1 AND id = ?2 AND at > ?3",
+                &values![id, dedupe, since],
+                |row| row.get(0),
+            )?;
             if let Some(place) = place {
                 return Ok(Published { place: place_of(place), duplicate: true });
             }
@@ -277,11 +250,11 @@ impl Tx {
                 Place::Log(position) => position as i64,
                 Place::Delayed(number) => -(number as i64),
             };
-            self.conn
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO dedupe (topic, id, at, place) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![id, dedupe, wall(self.now), place])?;
+            self.db.write(
+                "INSERT INTO dedupe (topic, id, at, place) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (topic, id) DO UPDATE SET at = excluded.at, place = excluded.place",
+                &values![id, dedupe, self.now, place],
+            )?;
         }
         Ok(Published { place, duplicate: false })
     }
@@ -302,31 +275,29 @@ impl Tx {
         live.next += 1;
         live.total += size as u64;
         live.last_at = at;
-        let total = live.total as i64;
+        let total = live.total;
         let (priorities, compact) = (live.settings.priorities, live.settings.compact);
         let priority = message.priority.unwrap_or(PRIORITY_DEFAULT);
         let sum = checksum(key, headers.as_deref(), payload);
-        self.conn
-            .prepare_cached(
-                "INSERT INTO messages (id, at, total, sum, priority, key, headers, payload)
+        self.db.write(
+            "INSERT INTO messages (id, at, total, sum, priority, key, headers, payload)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
+            &values![
                 row_id(id, position),
-                wall(at),
+                at,
                 total,
                 sum,
                 priority,
                 key,
-                headers,
+                headers.as_deref(),
                 payload
-            ])?;
+            ],
+        )?;
         if priorities {
-            self.conn
-                .prepare_cached(
-                    "INSERT INTO lanes (topic, priority, position, at) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![id, priority, position as i64, wall(at)])?;
+            self.db.write(
+                "INSERT INTO lanes (topic, priority, position, at) VALUES (?1, ?2, ?3, ?4)",
+                &values![id, priority, position, at],
+            )?;
         }
         if compact {
             self.supersede(topic, id, position, message)?;
@@ -346,17 +317,17 @@ impl Tx {
         message: &NewMessage,
     ) -> Result<(), Error> {
         let settings = self.topic(topic)?.settings.clone();
-        let before: Option<i64> = self
-            .conn
-            .prepare_cached("SELECT position FROM latest WHERE topic = ?1 AND key = ?2")?
-            .query_row(params![id, message.key], |row| row.get(0))
-            .optional()?;
+        let before: Option<i64> = self.db.find(
+            "SELECT position FROM latest WHERE topic = ?1 AND key = ?2",
+            &values![id, message.key.as_deref()],
+            |row| row.get(0),
+        )?;
         let retire = |position: i64, after: Duration| {
-            self.conn
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO superseded (topic, due, position) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![id, wall(self.now + after), position])
+            self.db.write(
+                "INSERT INTO superseded (topic, due, position) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
+                &values![id, self.now + after, position],
+            )
         };
         if let Some(before) = before {
             retire(before, settings.compact_lag)?;
@@ -364,11 +335,11 @@ impl Tx {
         if message.payload.is_none() {
             retire(position as i64, settings.tombstone_for)?;
         }
-        self.conn
-            .prepare_cached(
-                "INSERT OR REPLACE INTO latest (topic, key, position) VALUES (?1, ?2, ?3)",
-            )?
-            .execute(params![id, message.key, position as i64])?;
+        self.db.write(
+            "INSERT INTO latest (topic, key, position) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (topic, key) DO UPDATE SET position = excluded.position",
+            &values![id, message.key.as_deref(), position],
+        )?;
         Ok(())
     }
 
@@ -383,23 +354,23 @@ impl Tx {
         let headers = encode_headers(&message.headers);
         let sum = checksum(message.key.as_deref(), headers.as_deref(), message.payload.as_deref());
         let priority = message.priority.unwrap_or(PRIORITY_DEFAULT);
-        self.conn
-            .prepare_cached(
-                "INSERT INTO delayed (topic, due, name, sum, priority, key, headers, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
+        let number = self.db.one(
+            "INSERT INTO delayed (topic, due, name, sum, priority, key, headers, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING number",
+            &values![
                 topic,
-                wall(due),
+                due,
                 name,
                 sum,
                 priority,
-                message.key,
-                headers,
+                message.key.as_deref(),
+                headers.as_deref(),
                 message.payload.as_deref()
-            ])?;
+            ],
+            |row| row.get(0),
+        )?;
         self.due_at(due);
-        Ok(self.conn.last_insert_rowid() as u64)
+        Ok(number)
     }
 
     /// Takes delayed messages that are due into their logs, oldest first.
@@ -411,13 +382,9 @@ impl Tx {
                  WHERE d.due <= ?1 ORDER BY d.due, d.number LIMIT {DELAYED_ROWS}",
                 "d.sum, d.priority, d.key, d.headers, d.payload"
             );
-            let mut select = self.conn.prepare_cached(&sql)?;
-            let mut rows = select.query([wall(self.now)])?;
-            let mut due = Vec::new();
-            while let Some(row) = rows.next()? {
-                due.push((row.get(0)?, row.get(1)?, record::message(row, 0, 2)));
-            }
-            due
+            self.db.all(&sql, &values![self.now], |row| {
+                Ok((row.get(0)?, row.get(1)?, record::message(row, 0, 2)))
+            })?
         };
         for (number, topic, message) in due {
             let message = match message {
@@ -425,9 +392,10 @@ impl Tx {
                 Err(error) => {
                     // One damaged message must not hold up all others.
                     tracing::error!(number, %error, "a delayed message is put off");
-                    self.conn
-                        .prepare_cached("UPDATE delayed SET due = ?2 WHERE number = ?1")?
-                        .execute([number, wall(self.now + Duration::from_secs(3600))])?;
+                    self.db.write(
+                        "UPDATE delayed SET due = ?2 WHERE number = ?1",
+                        &values![number, self.now + Duration::from_secs(3600)],
+                    )?;
                     continue;
                 }
             };
@@ -438,29 +406,23 @@ impl Tx {
                     NewMessage { key, headers, payload, priority, ..NewMessage::default() };
                 self.append(&topic, &message)?;
             }
-            self.conn.prepare_cached("DELETE FROM delayed WHERE number = ?1")?.execute([number])?;
+            self.db.write("DELETE FROM delayed WHERE number = ?1", &values![number])?;
         }
         Ok(())
     }
 
     /// Reads from what is stored when something is due next.
     pub(super) fn derive_due(&self) -> Result<Option<Wall>, Error> {
-        let due: Option<i64> = self
-            .conn
-            .prepare_cached("SELECT min(due) FROM delayed")?
-            .query_row([], |row| row.get(0))?;
-        let due = due.map(|micros| Wall::from_micros(micros as u64));
+        let due: Option<Wall> =
+            self.db.one("SELECT min(due) FROM delayed", &[], |row| row.get(0))?;
         Ok(due.into_iter().chain(self.schedule_due()?).min())
     }
 
     /// Removes a bounded number of rows that retention, compaction, dedupe
     /// windows and deleted topics have left; whether there are more.
     pub(super) fn tidy(&mut self) -> Result<bool, Error> {
-        let names: Vec<String> = {
-            let mut select =
-                self.conn.prepare_cached("SELECT name FROM topics WHERE name IS NOT NULL")?;
-            select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
-        };
+        let names: Vec<String> =
+            self.db.all("SELECT name FROM topics WHERE name IS NOT NULL", &[], |row| row.get(0))?;
         let mut more = self.tidy_deleted()?;
         more |= self.tidy_state()? + self.tidy_leases()? >= TIDY_ROWS;
         for name in names {
@@ -470,21 +432,19 @@ impl Tx {
     }
 
     fn tidy_deleted(&self) -> Result<bool, Error> {
-        let topic: Option<i64> = self
-            .conn
-            .prepare_cached("SELECT id FROM topics WHERE name IS NULL LIMIT 1")?
-            .query_row([], |row| row.get(0))
-            .optional()?;
+        let topic: Option<i64> =
+            self.db
+                .find("SELECT id FROM topics WHERE name IS NULL LIMIT 1", &[], |row| row.get(0))?;
         let Some(id) = topic else { return Ok(false) };
-        let removed = self.conn.execute(
+        let removed = self.db.count(
             &format!(
                 "DELETE FROM messages WHERE id IN (SELECT id FROM messages
                  WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT {TIDY_ROWS})"
             ),
-            [row_id(id, 0), row_id(id + 1, 0)],
+            &values![row_id(id, 0), row_id(id + 1, 0)],
         )?;
         if removed == 0 {
-            self.conn.execute("DELETE FROM topics WHERE id = ?1", [id])?;
+            self.db.write("DELETE FROM topics WHERE id = ?1", &values![id])?;
         }
         Ok(true)
     }
@@ -496,23 +456,23 @@ impl Tx {
         let (id, next, total) = (*id, *next, *total);
         let mut keep_from = 1;
         if let Some(age) = settings.retention_age {
-            keep_from = search(&self.conn, id, next, |at, _| at + age > now)?;
+            keep_from = search(&self.db, id, next, |at, _| at + age > now)?;
         }
         if let Some(bytes) = settings.retention_bytes {
             // `total` counts the message itself, so this keeps at least `bytes`.
-            let by_size = search(&self.conn, id, next, |_, upto| upto + bytes >= total)?;
+            let by_size = search(&self.db, id, next, |_, upto| upto + bytes >= total)?;
             keep_from = keep_from.max(by_size);
         }
         if settings.retain_unconsumed {
             keep_from = keep_from.min(self.lowest_unsettled(id, next)?);
         }
         let mut removed = self.expire(name, &live, keep_from)?;
-        removed += self.conn.execute(
+        removed += self.db.count(
             &format!(
                 "DELETE FROM dedupe WHERE (topic, id) IN (SELECT topic, id FROM dedupe
                  WHERE topic = ?1 AND at <= ?2 LIMIT {TIDY_ROWS})"
             ),
-            params![id, wall(now - settings.dedupe_window)],
+            &values![id, now - settings.dedupe_window],
         )?;
         if settings.compact {
             removed += self.compact(id)?;
@@ -522,24 +482,24 @@ impl Tx {
 
     /// Removes messages below `keep_from`, at most `TIDY_ROWS` of them.
     fn expire(&self, name: &str, live: &Live, keep_from: u64) -> Result<usize, Error> {
-        let Some((first, ..)) = first_from(&self.conn, live.id, 0)? else { return Ok(0) };
+        let Some((first, ..)) = first_from(&self.db, live.id, 0)? else { return Ok(0) };
         if first >= keep_from {
             return Ok(0);
         }
         let end = keep_from.min(first + TIDY_ROWS as u64);
         // Positions and totals are never used twice, even if nothing is left.
-        self.conn.execute(
+        self.db.write(
             "UPDATE topics SET head = ?2, total = ?3, last_at = ?4 WHERE name = ?1",
-            params![name, live.next as i64, live.total as i64, wall(live.last_at)],
+            &values![name, live.next, live.total, live.last_at],
         )?;
-        let removed = self.conn.execute(
+        let removed = self.db.count(
             "DELETE FROM messages WHERE id >= ?1 AND id < ?2",
-            [row_id(live.id, first), row_id(live.id, end)],
+            &values![row_id(live.id, first), row_id(live.id, end)],
         )?;
         if live.settings.priorities {
-            self.conn.execute(
+            self.db.write(
                 "DELETE FROM lanes WHERE topic = ?1 AND position < ?2",
-                params![live.id, end as i64],
+                &values![live.id, end],
             )?;
         }
         Ok(removed)
@@ -550,26 +510,21 @@ impl Tx {
             let sql = format!(
                 "SELECT due, position FROM superseded WHERE topic = ?1 AND due <= ?2 LIMIT {TIDY_ROWS}"
             );
-            let mut select = self.conn.prepare_cached(&sql)?;
-            let rows = select
-                .query_map(params![id, wall(self.now)], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect::<Result<_, _>>()?
+            self.db.all(&sql, &values![id, self.now], |row| Ok((row.get(0)?, row.get(1)?)))?
         };
         for (due, position) in &due {
             // The end of the log stays: its position is how the next one is known.
             let sql = "DELETE FROM messages WHERE id = ?1
                  AND id < (SELECT max(id) FROM messages WHERE id < ?2)";
-            self.conn
-                .prepare_cached(sql)?
-                .execute([row_id(id, *position as u64), row_id(id + 1, 0)])?;
-            self.conn
-                .prepare_cached("DELETE FROM latest WHERE topic = ?1 AND position = ?2")?
-                .execute([id, *position])?;
-            self.conn
-                .prepare_cached(
-                    "DELETE FROM superseded WHERE topic = ?1 AND due = ?2 AND position = ?3",
-                )?
-                .execute([id, *due, *position])?;
+            self.db.write(sql, &values![row_id(id, *position as u64), row_id(id + 1, 0)])?;
+            self.db.write(
+                "DELETE FROM latest WHERE topic = ?1 AND position = ?2",
+                &values![id, *position],
+            )?;
+            self.db.write(
+                "DELETE FROM superseded WHERE topic = ?1 AND due = ?2 AND position = ?3",
+                &values![id, *due, *position],
+            )?;
         }
         Ok(due.len())
     }
@@ -580,7 +535,7 @@ fn place_of(place: i64) -> Place {
 }
 
 impl Apply for PutTopic {
-    fn apply(self, tx: &mut Tx) -> Result<Topic, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Topic, Error> {
         check_name("topic", &self.name)?;
         self.settings.validate()?;
         let existing = match tx.topic(&self.name) {
@@ -602,32 +557,35 @@ impl Apply for PutTopic {
              retain_unconsumed = ?4, compact_lag = ?6, tombstone_for = ?7, ageing = ?9,
              dedupe_window = ?10, relaxed = ?11"
         );
-        tx.conn.prepare_cached(&sql)?.execute(params![
-            self.name,
-            s.retention_age.map(micros),
-            s.retention_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-            s.retain_unconsumed,
-            s.compact,
-            micros(s.compact_lag),
-            micros(s.tombstone_for),
-            s.priorities,
-            micros(s.ageing),
-            micros(s.dedupe_window),
-            s.relaxed,
-        ])?;
+        tx.db.write(
+            &sql,
+            &values![
+                &self.name,
+                s.retention_age,
+                s.retention_bytes,
+                s.retain_unconsumed,
+                s.compact,
+                s.compact_lag,
+                s.tombstone_for,
+                s.priorities,
+                s.ageing,
+                s.dedupe_window,
+                s.relaxed,
+            ],
+        )?;
         tx.topics.0.remove(&self.name);
-        describe(&tx.conn, &self.name)
+        describe(&tx.db, &self.name)
     }
 }
 
 impl Apply for DeleteTopic {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let id = tx.topic(&self.name)?.id;
         tx.drop_groups(id)?;
         for table in ["lanes", "dedupe", "latest", "superseded", "delayed"] {
-            tx.conn.execute(&format!("DELETE FROM {table} WHERE topic = ?1"), [id])?;
+            tx.db.write(&format!("DELETE FROM {table} WHERE topic = ?1"), &values![id])?;
         }
-        tx.conn.execute("UPDATE topics SET name = NULL WHERE id = ?1", [id])?;
+        tx.db.write("UPDATE topics SET name = NULL WHERE id = ?1", &values![id])?;
         tx.topics.0.remove(&self.name);
         tx.stirred.push(id);
         Ok(())
@@ -635,7 +593,7 @@ impl Apply for DeleteTopic {
 }
 
 impl Apply for Publish {
-    fn apply(self, tx: &mut Tx) -> Result<Vec<Published>, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Vec<Published>, Error> {
         let (size, max) = (self.messages.len(), tx.config.items_max);
         if size > max {
             return Err(Error::TooLarge { what: "a batch", size, max });
@@ -645,11 +603,11 @@ impl Apply for Publish {
 }
 
 impl Apply for CancelDelayed {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let id = tx.topic(&self.topic)?.id;
-        let removed = tx.conn.execute(
+        let removed = tx.db.count(
             "DELETE FROM delayed WHERE topic = ?1 AND number = ?2",
-            params![id, self.number as i64],
+            &values![id, self.number],
         )?;
         if removed == 0 {
             return Err(Error::missing("delayed message", &self.number.to_string()));
@@ -659,41 +617,37 @@ impl Apply for CancelDelayed {
 }
 
 impl Look for GetTopic {
-    fn look(self, reader: &Reader<'_>) -> Result<Topic, Error> {
-        describe(reader.conn, &self.name)
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Topic, Error> {
+        describe(reader.db, &self.name)
     }
 }
 
 impl Look for ListTopics {
-    fn look(self, reader: &Reader<'_>) -> Result<Vec<Topic>, Error> {
-        let mut select = reader
-            .conn
-            .prepare_cached("SELECT name FROM topics WHERE name IS NOT NULL ORDER BY name")?;
-        let names = select.query_map([], |row| row.get::<_, String>(0))?;
-        names.map(|name| describe(reader.conn, &name?)).collect()
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Topic>, Error> {
+        let sql = "SELECT name FROM topics WHERE name IS NOT NULL ORDER BY name";
+        let names: Vec<String> = reader.db.all(sql, &[], |row| row.get(0))?;
+        names.iter().map(|name| describe(reader.db, name)).collect()
     }
 }
 
 impl Look for ReadTopic {
-    fn look(self, reader: &Reader<'_>) -> Result<Vec<Message>, Error> {
-        let live = load(reader.conn, &self.topic)?;
-        let from = resolve(reader.conn, (live.id, live.next), self.from)?;
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Message>, Error> {
+        let live = load(reader.db, &self.topic)?;
+        let from = resolve(reader.db, (live.id, live.next), self.from)?;
         let max = self.max.min(reader.config.items_max);
         let sql = format!(
-            "SELECT id, {} FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
+            "SELECT id, {} FROM messages WHERE id < ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
             record::COLUMNS
         );
-        let mut select = reader.conn.prepare_cached(&sql)?;
-        let mut rows =
-            select.query(params![row_id(live.id, from), row_id(live.id + 1, 0), max as i64])?;
         let (mut messages, mut bytes) = (Vec::new(), 0);
-        while bytes < ANSWER_BYTES
-            && let Some(row) = rows.next()?
-        {
-            let message = record::message(row, record::position(row.get(0)?), 1)?;
+        let end = values![row_id(live.id + 1, 0)];
+        reader.db.scan(&sql, &end, row_id(live.id, from), max, |row| {
+            let id = row.get(0)?;
+            let message = record::message(row, record::position(id), 1)?;
             bytes += record::message_bytes(&message);
             messages.push(message);
-        }
+            Ok((bytes < ANSWER_BYTES).then_some(id + 1))
+        })?;
         Ok(messages)
     }
 }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use selvedge_patterns::{
     group::{Due, Exception, Group, Offer, State, pick_lane},
     wall::Wall,
@@ -14,8 +13,9 @@ use selvedge_patterns::{
 
 use super::{
     Apply, Look, Reader,
+    driver::{Db, Row, values},
     record::{self, encode_headers, row_id},
-    topics::{ANSWER_BYTES, check_name, micros, resolve, topic_id, wall},
+    topics::{ANSWER_BYTES, check_name, resolve, topic_id},
     writer::Tx,
 };
 use crate::{
@@ -62,107 +62,90 @@ impl Groups {
 const CONFIG: &str =
     "lease, attempts, ordered, in_flight_max, exceptions_max, retry_base, retry_cap";
 
-fn config(row: &Row<'_>, at: usize) -> rusqlite::Result<Config> {
-    let duration =
-        |column| row.get::<_, i64>(column).map(|micros| Duration::from_micros(micros as u64));
+fn config(row: &impl Row, at: usize) -> Result<Config, Error> {
     Ok(Config {
-        lease: duration(at)?,
+        lease: row.get(at)?,
         attempts: row.get(at + 1)?,
         ordered: row.get(at + 2)?,
         in_flight_max: row.get(at + 3)?,
         exceptions_max: row.get(at + 4)?,
-        retry_base: duration(at + 5)?,
-        retry_cap: duration(at + 6)?,
+        retry_base: row.get(at + 5)?,
+        retry_cap: row.get(at + 6)?,
     })
 }
 
-fn numbers(conn: &Connection, topic: &str, group: &str) -> Result<(i64, i64), Error> {
-    let topic_id = topic_id(conn, topic)?;
-    let id = conn
-        .prepare_cached("SELECT id FROM groups WHERE topic = ?1 AND name = ?2")?
-        .query_row(params![topic_id, group], |row| row.get(0))
-        .optional()?;
+fn numbers(db: &impl Db, topic: &str, group: &str) -> Result<(i64, i64), Error> {
+    let topic_id = topic_id(db, topic)?;
+    let id = db.find(
+        "SELECT id FROM groups WHERE topic = ?1 AND name = ?2",
+        &values![topic_id, group],
+        |row| row.get(0),
+    )?;
     id.map(|id| (topic_id, id)).ok_or_else(|| Error::missing("group", group))
 }
 
-fn exception(row: &Row<'_>, at: usize) -> rusqlite::Result<Exception> {
-    let until = Wall::from_micros(row.get::<_, i64>(at + 3)? as u64);
+fn exception(row: &impl Row, at: usize) -> Result<Exception, Error> {
+    let until = row.get::<Wall>(at + 3)?;
     Ok(Exception {
         attempt: row.get(at)?,
-        fence: row.get::<_, i64>(at + 1)? as u64,
-        state: match row.get::<_, i64>(at + 2)? {
+        fence: row.get(at + 1)?,
+        state: match row.get::<i64>(at + 2)? {
             0 => State::Leased { until },
             1 => State::Waiting { until },
             _ => State::Blocked,
         },
-        key: row.get::<_, Option<String>>(at + 4)?.map(Arc::from),
+        key: row.get::<Option<&str>>(at + 4)?.map(Arc::from),
     })
 }
 
-fn load(conn: &Connection, id: i64) -> Result<Live, Error> {
+fn load(db: &impl Db, id: i64) -> Result<Live, Error> {
     let sql = format!("SELECT topic, paused, fence, {CONFIG} FROM groups WHERE id = ?1");
-    let (topic, paused, fence, config) = conn.prepare_cached(&sql)?.query_row([id], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)? as u64, config(row, 3)?))
+    let (topic, paused, fence, config) = db.one(&sql, &values![id], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, config(row, 3)?))
     })?;
     let ordered = config.ordered;
     let mut core = Group::new(config);
-    let mut select = conn.prepare_cached(
-        "SELECT position, attempt, fence, state, until, key FROM exceptions
-         WHERE grp = ?1 ORDER BY position",
-    )?;
-    let mut rows = select.query([id])?;
-    while let Some(row) = rows.next()? {
-        core.restore(row.get::<_, i64>(0)? as u64, exception(row, 1)?);
-    }
+    let sql = "SELECT position, attempt, fence, state, until, key FROM exceptions
+         WHERE grp = ?1 ORDER BY position";
+    db.each(sql, &values![id], |row| {
+        core.restore(row.get(0)?, exception(row, 1)?);
+        Ok(true)
+    })?;
     if ordered {
-        let mut select = conn.prepare_cached(
-            "SELECT key, count(*) FROM dead_letters
-             WHERE grp = ?1 AND redriven = 0 AND key IS NOT NULL GROUP BY key",
-        )?;
-        let mut rows = select.query([id])?;
-        while let Some(row) = rows.next()? {
-            core.restore_parked(&row.get::<_, String>(0)?, row.get::<_, i64>(1)? as u64);
-        }
+        let sql = "SELECT key, count(*) FROM dead_letters
+             WHERE grp = ?1 AND redriven = 0 AND key IS NOT NULL GROUP BY key";
+        db.each(sql, &values![id], |row| {
+            core.restore_parked(row.get(0)?, row.get(1)?);
+            Ok(true)
+        })?;
     }
-    let mut select =
-        conn.prepare_cached("SELECT position FROM dead_letters WHERE grp = ?1 AND redriven = 1")?;
-    let redriven = select
-        .query_map([id], |row| row.get::<_, i64>(0).map(|position| position as u64))?
-        .collect::<Result<_, _>>()?;
-    let cursors = load_cursors(conn, id)?;
+    let sql = "SELECT position FROM dead_letters WHERE grp = ?1 AND redriven = 1";
+    let redriven = db.all(sql, &values![id], |row| row.get(0))?.into_iter().collect();
+    let cursors = load_cursors(db, id)?;
     Ok(Live { id, topic, paused, fence, cursors, core, redriven })
 }
 
-fn load_cursors(conn: &Connection, id: i64) -> Result<[u64; 10], Error> {
+fn load_cursors(db: &impl Db, id: i64) -> Result<[u64; 10], Error> {
     let mut cursors = [1; 10];
-    let mut select = conn.prepare_cached("SELECT lane, next FROM cursors WHERE grp = ?1")?;
-    let mut rows = select.query([id])?;
-    while let Some(row) = rows.next()? {
-        if let Some(cursor) = cursors.get_mut(row.get::<_, u8>(0)? as usize) {
-            *cursor = row.get::<_, i64>(1)? as u64;
+    db.each("SELECT lane, next FROM cursors WHERE grp = ?1", &values![id], |row| {
+        if let Some(cursor) = cursors.get_mut(row.get::<usize>(0)?) {
+            *cursor = row.get(1)?;
         }
-    }
+        Ok(true)
+    })?;
     Ok(cursors)
 }
 
 /// A message from the log, or the copy kept with its dead letter.
-fn fetch(
-    conn: &Connection,
-    topic: i64,
-    group: i64,
-    position: u64,
-) -> Result<Option<Message>, Error> {
+fn fetch(db: &impl Db, topic: i64, group: i64, position: u64) -> Result<Option<Message>, Error> {
     let sql = format!("SELECT {} FROM messages WHERE id = ?1", record::COLUMNS);
-    let mut select = conn.prepare_cached(&sql)?;
-    let mut rows = select.query([row_id(topic, position)])?;
-    if let Some(row) = rows.next()? {
-        return record::message(row, position, 0).map(Some);
+    let id = values![row_id(topic, position)];
+    if let Some(message) = db.find(&sql, &id, |row| record::message(row, position, 0))? {
+        return Ok(Some(message));
     }
     let sql =
         format!("SELECT {} FROM dead_letters WHERE grp = ?1 AND position = ?2", record::COLUMNS);
-    let mut select = conn.prepare_cached(&sql)?;
-    let mut rows = select.query(params![group, position as i64])?;
-    rows.next()?.map(|row| record::message(row, position, 0)).transpose()
+    db.find(&sql, &values![group, position], |row| record::message(row, position, 0))
 }
 
 const fn cause_number(cause: Cause) -> i64 {
@@ -183,13 +166,13 @@ const fn cause(number: i64) -> Cause {
     }
 }
 
-impl Tx {
+impl<D: Db> Tx<D> {
     pub(super) fn group_numbers(&mut self, topic: &str, group: &str) -> Result<(i64, i64), Error> {
         let name = (topic.to_owned(), group.to_owned());
         if let Some(&found) = self.groups.numbers.get(&name) {
             return Ok(found);
         }
-        let found = numbers(&self.conn, topic, group)?;
+        let found = numbers(&self.db, topic, group)?;
         self.groups.numbers.insert(name, found);
         Ok(found)
     }
@@ -199,40 +182,37 @@ impl Tx {
         let (_, id) = self.group_numbers(topic, group)?;
         match self.groups.live.remove(&id) {
             Some(live) => Ok(live),
-            None => load(&self.conn, id),
+            None => load(&self.db, id),
         }
     }
 
     /// Writes what changed of the exceptions.
     fn put_back(&mut self, mut live: Live) -> Result<(), Error> {
-        let mut upsert = self.conn.prepare_cached(
-            "INSERT OR REPLACE INTO exceptions (grp, position, attempt, fence, state, until, key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
-        let mut delete =
-            self.conn.prepare_cached("DELETE FROM exceptions WHERE grp = ?1 AND position = ?2")?;
         let changes: Vec<u64> = live.core.drain_changes().collect();
-        for position in changes {
-            let Some(exception) = live.core.exception(position) else {
-                delete.execute(params![live.id, position as i64])?;
-                continue;
-            };
+        let (kept, gone): (Vec<u64>, Vec<u64>) =
+            changes.into_iter().partition(|position| live.core.exception(*position).is_some());
+        let kept = kept.iter().filter_map(|position| {
+            let exception = live.core.exception(*position)?;
             let (state, until) = match exception.state {
-                State::Leased { until } => (0, until),
+                State::Leased { until } => (0_i64, until),
                 State::Waiting { until } => (1, until),
                 State::Blocked => (2, Wall::ZERO),
             };
-            upsert.execute(params![
-                live.id,
-                position as i64,
-                exception.attempt,
-                exception.fence as i64,
-                state,
-                wall(until),
-                exception.key.as_deref(),
-            ])?;
-        }
-        drop((upsert, delete));
+            let Exception { attempt, fence, .. } = *exception;
+            let key = exception.key.as_deref();
+            Some(values![live.id, *position, attempt, fence, state, until, key])
+        });
+        self.db.write_all(
+            "INSERT INTO exceptions (grp, position, attempt, fence, state, until, key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (grp, position) DO UPDATE SET attempt = excluded.attempt,
+             fence = excluded.fence, state = excluded.state, until = excluded.until",
+            kept,
+        )?;
+        self.db.write_all(
+            "DELETE FROM exceptions WHERE grp = ?1 AND position = ?2",
+            gone.iter().map(|position| values![live.id, *position]),
+        )?;
         self.groups.live.insert(live.id, live);
         Ok(())
     }
@@ -240,11 +220,11 @@ impl Tx {
     pub(super) fn group_wakeup(&mut self, _topic: i64, id: i64) -> Result<Option<Wall>, Error> {
         if !self.groups.live.contains_key(&id) {
             let known =
-                self.conn.prepare_cached("SELECT 1 FROM groups WHERE id = ?1")?.exists([id])?;
-            if !known {
+                self.db.find("SELECT id FROM groups WHERE id = ?1", &values![id], |_| Ok(()))?;
+            if known.is_none() {
                 return Ok(None);
             }
-            let live = load(&self.conn, id)?;
+            let live = load(&self.db, id)?;
             self.groups.live.insert(id, live);
         }
         let live = self.groups.live.get(&id).filter(|live| !live.paused);
@@ -254,16 +234,13 @@ impl Tx {
 
     /// The lowest position of a topic that some group has not settled.
     pub(super) fn lowest_unsettled(&self, topic: i64, next: u64) -> Result<u64, Error> {
-        let lowest: Option<i64> = self
-            .conn
-            .prepare_cached(
-                "SELECT min(p) FROM (
+        let lowest: Option<u64> = self
+            .db
+            .one("SELECT min(p) FROM (
                    SELECT min(c.next) AS p FROM groups g JOIN cursors c ON c.grp = g.id WHERE g.topic = ?1
                    UNION ALL
-                   SELECT min(e.position) FROM groups g JOIN exceptions e ON e.grp = g.id WHERE g.topic = ?1)",
-            )?
-            .query_row([topic], |row| row.get(0))?;
-        Ok(lowest.map_or(next, |position| position as u64))
+                   SELECT min(e.position) FROM groups g JOIN exceptions e ON e.grp = g.id WHERE g.topic = ?1) AS lowest", &values![topic], |row| row.get(0))?;
+        Ok(lowest.unwrap_or(next))
     }
 
     pub(super) fn drop_groups(&mut self, topic: i64) -> Result<(), Error> {
@@ -271,9 +248,9 @@ impl Tx {
             let sql = format!(
                 "DELETE FROM {table} WHERE grp IN (SELECT id FROM groups WHERE topic = ?1)"
             );
-            self.conn.execute(&sql, [topic])?;
+            self.db.write(&sql, &values![topic])?;
         }
-        self.conn.execute("DELETE FROM groups WHERE topic = ?1", [topic])?;
+        self.db.write("DELETE FROM groups WHERE topic = ?1", &values![topic])?;
         self.groups.forget();
         Ok(())
     }
@@ -288,7 +265,7 @@ impl Tx {
         reason: Option<&str>,
     ) -> Result<(), Error> {
         live.redriven.remove(&position);
-        let Some(message) = fetch(&self.conn, live.topic, live.id, position)? else {
+        let Some(message) = fetch(&self.db, live.topic, live.id, position)? else {
             // It expired before anybody could process it: nothing is left to keep.
             return Ok(());
         };
@@ -298,26 +275,28 @@ impl Tx {
             headers.as_deref(),
             message.payload.as_deref(),
         );
-        self.conn
-            .prepare_cached(
-                "INSERT OR REPLACE INTO dead_letters (grp, position, dead_at, cause, reason, attempts,
+        self.db.write(
+            "INSERT INTO dead_letters (grp, position, dead_at, cause, reason, attempts,
                  redriven, at, sum, priority, key, headers, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?
-            .execute(params![
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12)
+                 ON CONFLICT (grp, position) DO UPDATE SET dead_at = excluded.dead_at,
+                 cause = excluded.cause, reason = excluded.reason, attempts = excluded.attempts,
+                 redriven = 0",
+            &values![
                 live.id,
-                position as i64,
-                wall(self.now),
+                position,
+                self.now,
                 cause_number(cause),
                 reason.map(|text| cut(text, REASON_BYTES)),
                 attempts,
-                wall(message.at),
+                message.at,
                 sum,
                 message.priority,
-                message.key,
-                headers,
+                message.key.as_deref(),
+                headers.as_deref(),
                 message.payload.as_deref(),
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
@@ -345,18 +324,19 @@ impl Tx {
         }
         for (lane, cursor) in live.cursors.iter().enumerate() {
             if *cursor != before[lane] {
-                self.conn
-                    .prepare_cached(
-                        "INSERT OR REPLACE INTO cursors (grp, lane, next) VALUES (?1, ?2, ?3)",
-                    )?
-                    .execute(params![live.id, lane as i64, *cursor as i64])?;
+                self.db.write(
+                    "INSERT INTO cursors (grp, lane, next) VALUES (?1, ?2, ?3)
+             ON CONFLICT (grp, lane) DO UPDATE SET next = excluded.next",
+                    &values![live.id, lane, *cursor as i64],
+                )?;
             }
         }
         if !taken.deliveries.is_empty() {
             live.fence = taken.fence;
-            self.conn
-                .prepare_cached("UPDATE groups SET fence = ?2 WHERE id = ?1")?
-                .execute(params![live.id, live.fence as i64])?;
+            self.db.write(
+                "UPDATE groups SET fence = ?2 WHERE id = ?1",
+                &values![live.id, live.fence],
+            )?;
         }
         Ok(taken.deliveries)
     }
@@ -368,7 +348,7 @@ impl Tx {
         {
             match due {
                 Due::Deliver(receipt) => {
-                    match fetch(&self.conn, live.topic, live.id, receipt.position)? {
+                    match fetch(&self.db, live.topic, live.id, receipt.position)? {
                         Some(message) => taken.push(self.now, live, receipt, message)?,
                         None => live.core.forget(receipt.position),
                     }
@@ -385,23 +365,22 @@ impl Tx {
     fn take_in_order(&self, live: &mut Live, taken: &mut Taken) -> Result<(), Error> {
         const LANE: usize = PRIORITY_DEFAULT as usize;
         let sql = format!(
-            "SELECT id, {} FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id",
+            "SELECT id, {} FROM messages WHERE id < ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
             record::COLUMNS
         );
-        let mut select = self.conn.prepare_cached(&sql)?;
-        let mut rows =
-            select.query([row_id(live.topic, live.cursors[LANE]), row_id(live.topic + 1, 0)])?;
-        while !taken.full()
-            && let Some(row) = rows.next()?
-        {
-            let position = record::position(row.get(0)?);
+        let from = row_id(live.topic, live.cursors[LANE]);
+        let end = values![row_id(live.topic + 1, 0)];
+        // Some may be blocked by their keys, so how many are looked at is not known.
+        self.db.scan(&sql, &end, from, usize::MAX, |row| {
+            let id = row.get(0)?;
+            let position = record::position(id);
             let message = record::message(row, position, 1)?;
             if !self.offer(live, taken, message)? {
-                break;
+                return Ok(None);
             }
             live.cursors[LANE] = position + 1;
-        }
-        Ok(())
+            Ok((!taken.full()).then_some(id + 1))
+        })
     }
 
     /// Messages that nobody has looked at, by priority and age.
@@ -411,16 +390,11 @@ impl Tx {
         ageing: Duration,
         taken: &mut Taken,
     ) -> Result<(), Error> {
-        let mut head = self.conn.prepare_cached(
-            "SELECT position, at FROM lanes WHERE topic = ?1 AND priority = ?2 AND position >= ?3
-             ORDER BY position LIMIT 1",
-        )?;
+        let sql = "SELECT position, at FROM lanes
+             WHERE topic = ?1 AND priority = ?2 AND position >= ?3 ORDER BY position LIMIT 1";
         let topic = live.topic;
-        let mut look = |lane: usize, from: u64| {
-            head.query_row(params![topic, lane as i64, from as i64], |row| {
-                Ok((row.get::<_, i64>(0)? as u64, Wall::from_micros(row.get::<_, i64>(1)? as u64)))
-            })
-            .optional()
+        let look = |lane: usize, from: u64| -> Result<Option<(u64, Wall)>, Error> {
+            self.db.find(sql, &values![topic, lane, from], |row| Ok((row.get(0)?, row.get(1)?)))
         };
         let mut heads = [None; 10];
         for (lane, head) in heads.iter_mut().enumerate() {
@@ -430,7 +404,7 @@ impl Tx {
             let times = heads.map(|head| head.map(|(_, at)| at));
             let Some(lane) = pick_lane(self.now, &times, ageing) else { break };
             let Some((position, _)) = heads[lane] else { break };
-            if let Some(message) = fetch(&self.conn, live.topic, live.id, position)?
+            if let Some(message) = fetch(&self.db, live.topic, live.id, position)?
                 && !self.offer(live, taken, message)?
             {
                 break;
@@ -474,9 +448,10 @@ impl Tx {
     }
 
     fn delete_letter(&self, group: i64, position: u64) -> Result<(), Error> {
-        self.conn
-            .prepare_cached("DELETE FROM dead_letters WHERE grp = ?1 AND position = ?2")?
-            .execute(params![group, position as i64])?;
+        self.db.write(
+            "DELETE FROM dead_letters WHERE grp = ?1 AND position = ?2",
+            &values![group, position],
+        )?;
         Ok(())
     }
 
@@ -488,12 +463,10 @@ impl Tx {
         named: &[u64],
         whole_keys: bool,
     ) -> Result<Vec<(u64, Option<String>)>, Error> {
-        let mut select = self.conn.prepare_cached(
-            "SELECT position, key FROM dead_letters WHERE grp = ?1 AND redriven = 0 ORDER BY position",
-        )?;
-        let all = select
-            .query_map([live.id], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?
-            .collect::<Result<Vec<(u64, Option<String>)>, _>>()?;
+        let sql = "SELECT position, key FROM dead_letters
+             WHERE grp = ?1 AND redriven = 0 ORDER BY position";
+        let all: Vec<(u64, Option<String>)> =
+            self.db.all(sql, &values![live.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if named.is_empty() {
             return Ok(all);
         }
@@ -546,75 +519,76 @@ fn cut(text: &str, bytes: usize) -> &str {
 }
 
 impl Apply for PutGroup {
-    fn apply(self, tx: &mut Tx) -> Result<Status, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Status, Error> {
         check_name("group", &self.group)?;
         self.config.validate()?;
         let topic = tx.topic(&self.topic)?;
         let (topic_id, next, priorities) = (topic.id, topic.next, topic.settings.priorities);
         let c = &self.config;
-        let values = params![
+        let values = values![
             topic_id,
-            self.group,
-            micros(c.lease),
+            &self.group,
+            c.lease,
             c.attempts,
             c.ordered,
             c.in_flight_max,
             c.exceptions_max,
-            micros(c.retry_base),
-            micros(c.retry_cap),
+            c.retry_base,
+            c.retry_cap,
         ];
         match tx.group_numbers(&self.topic, &self.group) {
             Ok((_, id)) => {
                 let ordered: bool =
-                    tx.conn.query_row("SELECT ordered FROM groups WHERE id = ?1", [id], |row| {
+                    tx.db.one("SELECT ordered FROM groups WHERE id = ?1", &values![id], |row| {
                         row.get(0)
                     })?;
                 if ordered != c.ordered {
                     let (kind, name) = ("group", self.group.clone());
                     return Err(Error::Exists { kind, name, difference: "`ordered`" });
                 }
-                tx.conn.execute(
+                tx.db.write(
                     "UPDATE groups SET lease = ?3, attempts = ?4, ordered = ?5, in_flight_max = ?6,
                      exceptions_max = ?7, retry_base = ?8, retry_cap = ?9
                      WHERE topic = ?1 AND name = ?2",
-                    values,
+                    &values,
                 )?;
                 tx.groups.live.remove(&id);
             }
             Err(Error::NotFound { kind: "group", .. }) => {
                 let sql = format!(
-                    "INSERT INTO groups (topic, name, {CONFIG}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)"
+                    "INSERT INTO groups (topic, name, {CONFIG}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)
+                     RETURNING id"
                 );
-                tx.conn.execute(&sql, values)?;
-                let id = tx.conn.last_insert_rowid();
-                let start = resolve(&tx.conn, (topic_id, next), self.from)?;
-                put_cursors(&tx.conn, id, start, priorities)?;
+                let id = tx.db.one(&sql, &values, |row| row.get(0))?;
+                let start = resolve(&tx.db, (topic_id, next), self.from)?;
+                put_cursors(&tx.db, id, start, priorities)?;
             }
             Err(error) => return Err(error),
         }
         tx.stirred.push(topic_id);
-        status(&tx.conn, &self.topic, &self.group)
+        status(&tx.db, &self.topic, &self.group)
     }
 }
 
-fn put_cursors(conn: &Connection, id: i64, start: u64, priorities: bool) -> Result<(), Error> {
+fn put_cursors(db: &impl Db, id: i64, start: u64, priorities: bool) -> Result<(), Error> {
     let lanes = if priorities { 0..=9 } else { PRIORITY_DEFAULT..=PRIORITY_DEFAULT };
     for lane in lanes {
-        conn.prepare_cached(
-            "INSERT OR REPLACE INTO cursors (grp, lane, next) VALUES (?1, ?2, ?3)",
-        )?
-        .execute(params![id, lane, start as i64])?;
+        db.write(
+            "INSERT INTO cursors (grp, lane, next) VALUES (?1, ?2, ?3)
+             ON CONFLICT (grp, lane) DO UPDATE SET next = excluded.next",
+            &values![id, lane, start],
+        )?;
     }
     Ok(())
 }
 
 impl Apply for DeleteGroup {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let (topic, id) = tx.group_numbers(&self.topic, &self.group)?;
         for table in ["cursors", "exceptions", "dead_letters"] {
-            tx.conn.execute(&format!("DELETE FROM {table} WHERE grp = ?1"), [id])?;
+            tx.db.write(&format!("DELETE FROM {table} WHERE grp = ?1"), &values![id])?;
         }
-        tx.conn.execute("DELETE FROM groups WHERE id = ?1", [id])?;
+        tx.db.write("DELETE FROM groups WHERE id = ?1", &values![id])?;
         tx.groups.forget();
         tx.stirred.push(topic);
         Ok(())
@@ -622,7 +596,7 @@ impl Apply for DeleteGroup {
 }
 
 impl Apply for Receive {
-    fn apply(self, tx: &mut Tx) -> Result<Vec<Delivery>, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Vec<Delivery>, Error> {
         let mut live = tx.take_group(&self.topic, &self.group)?;
         let deliveries = tx.receive(&mut live, &self)?;
         tx.put_back(live)?;
@@ -631,7 +605,7 @@ impl Apply for Receive {
 }
 
 impl Apply for Settle {
-    fn apply(self, tx: &mut Tx) -> Result<Vec<Result<Settled, Stale>>, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Vec<Result<Settled, Stale>>, Error> {
         let (size, max) = (self.replies.len(), tx.config.items_max);
         if size > max {
             return Err(Error::TooLarge { what: "a batch", size, max });
@@ -657,7 +631,7 @@ impl Apply for Settle {
 }
 
 impl Apply for Extend {
-    fn apply(self, tx: &mut Tx) -> Result<Vec<Result<Wall, Stale>>, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Vec<Result<Wall, Stale>>, Error> {
         let mut live = tx.take_group(&self.topic, &self.group)?;
         let now = tx.now;
         let answers = self
@@ -671,28 +645,26 @@ impl Apply for Extend {
 }
 
 impl Apply for Pause {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let mut live = tx.take_group(&self.topic, &self.group)?;
         live.paused = self.paused;
-        tx.conn.execute(
-            "UPDATE groups SET paused = ?2 WHERE id = ?1",
-            params![live.id, self.paused],
-        )?;
+        tx.db
+            .write("UPDATE groups SET paused = ?2 WHERE id = ?1", &values![live.id, self.paused])?;
         tx.stirred.push(live.topic);
         tx.put_back(live)
     }
 }
 
 impl Apply for Seek {
-    fn apply(self, tx: &mut Tx) -> Result<(), Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let topic = tx.topic(&self.topic)?;
         let (topic_id, next, priorities) = (topic.id, topic.next, topic.settings.priorities);
-        let start = resolve(&tx.conn, (topic_id, next), self.to)?;
+        let start = resolve(&tx.db, (topic_id, next), self.to)?;
         let (_, id) = tx.group_numbers(&self.topic, &self.group)?;
-        tx.conn.execute("DELETE FROM exceptions WHERE grp = ?1", [id])?;
+        tx.db.write("DELETE FROM exceptions WHERE grp = ?1", &values![id])?;
         // Letters on their way back are letters again.
-        tx.conn.execute("UPDATE dead_letters SET redriven = 0 WHERE grp = ?1", [id])?;
-        put_cursors(&tx.conn, id, start, priorities)?;
+        tx.db.write("UPDATE dead_letters SET redriven = 0 WHERE grp = ?1", &values![id])?;
+        put_cursors(&tx.db, id, start, priorities)?;
         tx.groups.live.remove(&id);
         tx.stirred.push(topic_id);
         Ok(())
@@ -700,18 +672,17 @@ impl Apply for Seek {
 }
 
 impl Apply for Redrive {
-    fn apply(self, tx: &mut Tx) -> Result<u64, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<u64, Error> {
         let mut live = tx.take_group(&self.topic, &self.group)?;
         let whole_keys = live.core.config().ordered;
         let letters = tx.letters(&live, &self.positions, whole_keys)?;
         for (position, key) in &letters {
             live.core.redrive(tx.now, *position, key.as_deref());
             live.redriven.insert(*position);
-            tx.conn
-                .prepare_cached(
-                    "UPDATE dead_letters SET redriven = 1 WHERE grp = ?1 AND position = ?2",
-                )?
-                .execute(params![live.id, *position as i64])?;
+            tx.db.write(
+                "UPDATE dead_letters SET redriven = 1 WHERE grp = ?1 AND position = ?2",
+                &values![live.id, *position],
+            )?;
         }
         tx.stirred.push(live.topic);
         tx.put_back(live)?;
@@ -720,7 +691,7 @@ impl Apply for Redrive {
 }
 
 impl Apply for Discard {
-    fn apply(self, tx: &mut Tx) -> Result<u64, Error> {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<u64, Error> {
         let mut live = tx.take_group(&self.topic, &self.group)?;
         let letters = tx.letters(&live, &self.positions, false)?;
         for (position, key) in &letters {
@@ -732,38 +703,40 @@ impl Apply for Discard {
     }
 }
 
-fn status(conn: &Connection, topic: &str, group: &str) -> Result<Status, Error> {
-    let (topic_id, id) = numbers(conn, topic, group)?;
+fn status(db: &impl Db, topic: &str, group: &str) -> Result<Status, Error> {
+    let (topic_id, id) = numbers(db, topic, group)?;
     let sql = format!("SELECT paused, {CONFIG} FROM groups WHERE id = ?1");
-    let (paused, config) =
-        conn.prepare_cached(&sql)?.query_row([id], |row| Ok((row.get(0)?, config(row, 1)?)))?;
-    let priorities: bool = conn
-        .prepare_cached("SELECT priorities FROM topics WHERE id = ?1")?
-        .query_row([topic_id], |row| row.get(0))?;
-    let cursors = load_cursors(conn, id)?;
-    let (unseen, unseen_at) = unseen(conn, topic_id, cursors, priorities)?;
-    let (in_flight, waiting, attempts_most, floor): (i64, i64, u32, Option<i64>) = conn
-        .prepare_cached(
-            "SELECT ifnull(sum(state = 0), 0), ifnull(sum(state <> 0), 0),
-             ifnull(max(attempt), 0), min(position) FROM exceptions WHERE grp = ?1",
-        )?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let (paused, config) = db.one(&sql, &values![id], |row| Ok((row.get(0)?, config(row, 1)?)))?;
+    let priorities: bool =
+        db.one("SELECT priorities FROM topics WHERE id = ?1", &values![topic_id], |row| {
+            row.get(0)
+        })?;
+    let cursors = load_cursors(db, id)?;
+    let (unseen, unseen_at) = unseen(db, topic_id, cursors, priorities)?;
+    let (in_flight, waiting, attempts_most, floor): (u64, u64, u32, Option<u64>) = db.one(
+        "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state <> 0),
+             coalesce(max(attempt), 0), min(position) FROM exceptions WHERE grp = ?1",
+        &values![id],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+    )?;
     let floor_at = match floor {
-        Some(position) => fetch(conn, topic_id, id, position as u64)?.map(|message| message.at),
+        Some(position) => fetch(db, topic_id, id, position)?.map(|message| message.at),
         None => None,
     };
-    let dead: i64 = conn
-        .prepare_cached("SELECT count(*) FROM dead_letters WHERE grp = ?1 AND redriven = 0")?
-        .query_row([id], |row| row.get(0))?;
+    let dead = db.one(
+        "SELECT count(*) FROM dead_letters WHERE grp = ?1 AND redriven = 0",
+        &values![id],
+        |row| row.get(0),
+    )?;
     Ok(Status {
         topic: topic.to_owned(),
         group: group.to_owned(),
         config,
         paused,
-        lag: unseen + (in_flight + waiting) as u64,
-        in_flight: in_flight as u64,
-        waiting: waiting as u64,
-        dead: dead as u64,
+        lag: unseen + in_flight + waiting,
+        in_flight,
+        waiting,
+        dead,
         oldest: floor_at.into_iter().chain(unseen_at).min(),
         attempts_most,
     })
@@ -771,22 +744,18 @@ fn status(conn: &Connection, topic: &str, group: &str) -> Result<Status, Error> 
 
 /// Messages beyond the cursors, and when the first of them entered the log.
 fn unseen(
-    conn: &Connection,
+    db: &impl Db,
     topic: i64,
     cursors: [u64; 10],
     priorities: bool,
 ) -> Result<(u64, Option<Wall>), Error> {
-    let at = |micros: Option<i64>| micros.map(|micros| Wall::from_micros(micros as u64));
     if priorities {
-        let mut select = conn.prepare_cached(
-            "SELECT count(*), min(at) FROM lanes WHERE topic = ?1 AND priority = ?2 AND position >= ?3",
-        )?;
+        let sql = "SELECT count(*), min(at) FROM lanes
+             WHERE topic = ?1 AND priority = ?2 AND position >= ?3";
         let (mut count, mut oldest) = (0, None);
         for (lane, cursor) in cursors.iter().enumerate() {
-            let (more, first) = select
-                .query_row(params![topic, lane as i64, *cursor as i64], |row| {
-                    Ok((row.get::<_, i64>(0)? as u64, at(row.get(1)?)))
-                })?;
+            let (more, first): (u64, Option<Wall>) =
+                db.one(sql, &values![topic, lane, *cursor], |row| Ok((row.get(0)?, row.get(1)?)))?;
             count += more;
             oldest = oldest.into_iter().chain(first).min();
         }
@@ -794,72 +763,65 @@ fn unseen(
     }
     // Positions are dense, so the ends tell the number (compaction makes it an upper bound).
     let cursor = cursors[usize::from(PRIORITY_DEFAULT)];
-    let mut first = conn.prepare_cached(
-        "SELECT id, at FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1",
-    )?;
-    let range = [row_id(topic, cursor), row_id(topic + 1, 0)];
-    let Some((first, oldest)) = first
-        .query_row(range, |row| Ok((record::position(row.get(0)?), at(row.get(1)?))))
-        .optional()?
+    let sql = "SELECT id, at FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1";
+    let range = values![row_id(topic, cursor), row_id(topic + 1, 0)];
+    let Some((first, oldest)) =
+        db.find(sql, &range, |row| Ok((record::position(row.get(0)?), row.get(1)?)))?
     else {
         return Ok((0, None));
     };
-    let last: i64 = conn
-        .prepare_cached("SELECT max(id) FROM messages WHERE id >= ?1 AND id < ?2")?
-        .query_row(range, |row| row.get(0))?;
+    let last: i64 =
+        db.one("SELECT max(id) FROM messages WHERE id >= ?1 AND id < ?2", &range, |row| {
+            row.get(0)
+        })?;
     Ok((record::position(last) + 1 - first, oldest))
 }
 
 impl Look for GetGroup {
-    fn look(self, reader: &Reader<'_>) -> Result<Status, Error> {
-        status(reader.conn, &self.topic, &self.group)
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Status, Error> {
+        status(reader.db, &self.topic, &self.group)
     }
 }
 
 impl Look for ListGroups {
-    fn look(self, reader: &Reader<'_>) -> Result<Vec<Status>, Error> {
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Status>, Error> {
         if let Some(topic) = &self.topic {
-            topic_id(reader.conn, topic)?;
+            topic_id(reader.db, topic)?;
         }
-        let mut select = reader.conn.prepare_cached(
-            "SELECT t.name, g.name FROM groups g JOIN topics t ON t.id = g.topic
-             WHERE t.name = ifnull(?1, t.name) ORDER BY t.name, g.name",
-        )?;
-        let names = select
-            .query_map([self.topic], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        names.into_iter().map(|(topic, group)| status(reader.conn, &topic, &group)).collect()
+        let sql = "SELECT t.name, g.name FROM groups g JOIN topics t ON t.id = g.topic
+             WHERE t.name = coalesce(?1, t.name) ORDER BY t.name, g.name";
+        let names: Vec<(String, String)> =
+            reader
+                .db
+                .all(sql, &values![self.topic.as_deref()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        names.into_iter().map(|(topic, group)| status(reader.db, &topic, &group)).collect()
     }
 }
 
 impl Look for ListDeadLetters {
-    fn look(self, reader: &Reader<'_>) -> Result<Vec<DeadLetter>, Error> {
-        let (_, id) = numbers(reader.conn, &self.topic, &self.group)?;
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<DeadLetter>, Error> {
+        let (_, id) = numbers(reader.db, &self.topic, &self.group)?;
         let max = self.max.min(reader.config.items_max);
         let sql = format!(
             "SELECT position, dead_at, cause, reason, attempts, {} FROM dead_letters
-             WHERE grp = ?1 AND position >= ?2 AND redriven = 0 ORDER BY position LIMIT ?3",
+             WHERE grp = ?1 AND redriven = 0 AND position >= ?2 ORDER BY position LIMIT ?3",
             record::COLUMNS
         );
-        let mut select = reader.conn.prepare_cached(&sql)?;
         let from = i64::try_from(self.from).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![id, from, max as i64])?;
         let (mut letters, mut bytes) = (Vec::new(), 0);
-        while bytes < ANSWER_BYTES
-            && let Some(row) = rows.next()?
-        {
-            let message = record::message(row, row.get::<_, i64>(0)? as u64, 5)?;
+        reader.db.scan(&sql, &values![id], from, max, |row| {
+            let position: i64 = row.get(0)?;
+            let message = record::message(row, position as u64, 5)?;
             bytes += record::message_bytes(&message);
             letters.push(DeadLetter {
                 message,
-                at: Wall::from_micros(row.get::<_, i64>(1)? as u64),
+                at: row.get(1)?,
                 cause: cause(row.get(2)?),
                 reason: row.get(3)?,
                 attempts: row.get(4)?,
             });
-        }
+            Ok((bytes < ANSWER_BYTES).then_some(position + 1))
+        })?;
         Ok(letters)
     }
 }

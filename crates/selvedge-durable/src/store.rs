@@ -1,0 +1,225 @@
+//! The operations over any database: one writer, a few readers, everyone who waits.
+//!
+//! One thread owns the connection that writes. It takes whatever arrived while
+//! the last commit ran, applies each request in a savepoint of its own, commits
+//! them together and answers after that. Readers have connections of their own.
+//! What is asked of a database is in [`driver`].
+
+pub(crate) mod driver;
+mod groups;
+mod leases;
+pub(crate) mod record;
+mod schedules;
+mod state;
+mod streams;
+mod topics;
+mod waiting;
+mod writer;
+
+use std::{
+    fs::File,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
+
+use parking_lot::Mutex;
+use selvedge_patterns::wall::Wall;
+use tokio::sync::oneshot;
+
+use crate::{Answer, Config, Engine, Error, Operation, Request};
+
+pub(crate) use driver::Db;
+pub(crate) use writer::Tx;
+
+/// Read requests that wait for a reader.
+const READS_MAX: usize = 1024;
+
+/// A store, wherever it lies: a cheap handle. It closes when the last handle is
+/// dropped, which waits for the writer to end.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    jobs: Option<mpsc::SyncSender<writer::Job>>,
+    reads: Option<mpsc::SyncSender<ReadJob>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    queued: Arc<AtomicUsize>,
+    config: Arc<Config>,
+    _lock: Option<File>,
+}
+
+type Reply = oneshot::Sender<Result<Vec<Answer>, Error>>;
+type Sent = oneshot::Receiver<Result<Vec<Answer>, Error>>;
+
+struct ReadJob {
+    operations: Vec<Operation>,
+    reply: Reply,
+}
+
+/// A connection that only looks, with the moment of looking.
+pub(crate) struct Reader<'a, D> {
+    db: &'a D,
+    now: Wall,
+    config: &'a Config,
+}
+
+/// A request that reads.
+pub(crate) trait Look: Request {
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Self::Reply, Error>;
+}
+
+/// A request that writes.
+pub(crate) trait Apply: Request {
+    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<Self::Reply, Error>;
+}
+
+impl<D: Db> Reader<'_, D> {
+    pub(crate) fn look<R: Look>(&self, request: R) -> Result<R::Reply, Error> {
+        request.look(self)
+    }
+}
+
+impl Store {
+    /// Starts the threads. `others` end by themselves once the writer has.
+    pub(crate) fn start<D: Db + Send + 'static>(
+        config: Config,
+        writer: D,
+        readers: Vec<D>,
+        others: Vec<JoinHandle<()>>,
+        lock: Option<File>,
+    ) -> Result<Self, Error> {
+        let config = Arc::new(config);
+        let (jobs, job_queue) = mpsc::sync_channel(config.queue_max);
+        let (reads, read_queue) = mpsc::sync_channel(READS_MAX);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let writer = writer::Writer::new(writer, config.clone(), job_queue, queued.clone())?;
+        let mut threads = vec![spawn("selvedge-writer", move || writer.run())?];
+        threads.extend(others);
+        let read_queue = Arc::new(Mutex::new(read_queue));
+        for db in readers {
+            let (queue, config) = (read_queue.clone(), config.clone());
+            threads.push(spawn("selvedge-reader", move || serve_reads(&db, &queue, &config))?);
+        }
+        Ok(Self(Arc::new(Shared {
+            jobs: Some(jobs),
+            reads: Some(reads),
+            threads: Mutex::new(threads),
+            queued,
+            config,
+            _lock: lock,
+        })))
+    }
+
+    /// What the store was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Requests that wait for the writer at this moment.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.0.queued.load(Ordering::Relaxed)
+    }
+
+    /// Makes the writer look at the clock, and answers when it has done what
+    /// was due: for tests with a [`crate::ManualClock`].
+    ///
+    /// # Errors
+    ///
+    /// Those of a commit.
+    pub async fn wake(&self) -> Result<(), Error> {
+        self.transact(Vec::new()).await.map(drop)
+    }
+
+    fn write(&self, operations: Vec<Operation>) -> Result<Sent, Error> {
+        let (reply, answer) = oneshot::channel();
+        let jobs = self.0.jobs.as_ref().ok_or(Error::Closed)?;
+        self.0.queued.fetch_add(1, Ordering::Relaxed);
+        jobs.try_send(writer::Job { operations, reply }).map_err(|error| {
+            self.0.queued.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                mpsc::TrySendError::Full(_) => Error::Overloaded { waiting: self.queued() },
+                mpsc::TrySendError::Disconnected(_) => Error::Closed,
+            }
+        })?;
+        Ok(answer)
+    }
+
+    fn read(&self, operations: Vec<Operation>) -> Result<Sent, Error> {
+        let (reply, answer) = oneshot::channel();
+        let reads = self.0.reads.as_ref().ok_or(Error::Closed)?;
+        reads.try_send(ReadJob { operations, reply }).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => Error::Overloaded { waiting: READS_MAX },
+            mpsc::TrySendError::Disconnected(_) => Error::Closed,
+        })?;
+        Ok(answer)
+    }
+}
+
+impl Engine for Store {
+    fn transact(
+        &self,
+        operations: Vec<Operation>,
+    ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + use<> {
+        let read = !operations.is_empty() && operations.iter().all(Operation::is_read);
+        let sent = if read { self.read(operations) } else { self.write(operations) };
+        // The handle keeps the store open until the answer is there.
+        let store = self.clone();
+        async move {
+            let answer = sent?.await.unwrap_or(Err(Error::Closed));
+            drop(store);
+            answer
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Both channels end first, then every thread does.
+        self.jobs = None;
+        self.reads = None;
+        for thread in self.threads.get_mut().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+fn serve_reads<D: Db>(db: &D, queue: &Mutex<mpsc::Receiver<ReadJob>>, config: &Config) {
+    loop {
+        let Ok(job) = queue.lock().recv() else { return };
+        let reader = Reader { db, now: config.clock.now(), config };
+        let answers = consistent(db, || {
+            job.operations.into_iter().map(|operation| operation.look(&reader)).collect()
+        });
+        // Whoever asked may have gone away.
+        let _ = job.reply.send(answers);
+    }
+}
+
+/// Runs `look` on one snapshot of the store.
+fn consistent<T>(db: &impl Db, look: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    db.begin(false)?;
+    let result = look();
+    db.commit()?;
+    result
+}
+
+pub(crate) fn spawn(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let problem = |error: std::io::Error| Error::Open {
+        path: name.to_owned(),
+        problem: format!("no thread for it: {error}"),
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(problem)
+}
