@@ -4,8 +4,7 @@
 //! is set for each request and taken back costs two visits to the runtime's
 //! wheel for nothing. An [`Alarm`] stays set for the earliest moment that
 //! anybody asked for; when it rings too early for the one who has it now, it
-//! is set again. At most one early ring in the length of a timeout. What it
-//! saves is in `docs/decisions/0004-data-plane-cost.md`.
+//! is set again. At most one early ring in the length of a timeout.
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -76,6 +76,11 @@ impl Ahead {
         self.first.take().map(Frame::data).or_else(|| self.second.take().map(|frame| *frame))
     }
 
+    /// Trailers are among them, for which a length leaves no place.
+    fn has_trailers(&self) -> bool {
+        self.second.as_ref().is_some_and(|frame| frame.is_trailers())
+    }
+
     fn bytes(&self) -> u64 {
         let second = self.second.as_ref().and_then(|frame| frame.data_ref());
         [self.first.as_ref(), second].into_iter().flatten().map(|data| data.len() as u64).sum()
@@ -182,7 +187,7 @@ impl Body {
     }
 
     /// The HTTP/1.1 connection that this body came on.
-    pub(crate) fn into_conn(mut self) -> Option<Box<crate::pool::H1>> {
+    pub(crate) fn into_conn(mut self) -> Option<Box<crate::http1::Conn>> {
         match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Http1(body) => body.into_conn(),
             Kind::Empty | Kind::Full(_) | Kind::Http2(_) => None,
@@ -273,6 +278,9 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.ahead.has_trailers() {
+            return SizeHint::default();
+        }
         let mut hint = self.kind.size_hint();
         let ahead = self.ahead.bytes();
         if ahead > 0 {

@@ -1,21 +1,20 @@
 //! Drives one call: does what its state machine says, and nothing else.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::Response;
 use selvedge_patterns::bulkhead::Ticket;
 use selvedge_patterns::call::{Attempt, End, Reason, Rejected, Step};
 use selvedge_patterns::outcome::{Failure, Outcome};
 use selvedge_patterns::time::Instant;
 
 use crate::alarm::Alarm;
-use crate::body::{Body, RequestBody};
+use crate::body::Body;
 use crate::classify;
 use crate::journey::Journey;
-use crate::pool::{Failed, Pool, Terms};
+use crate::pool::{Exchange, Failed, Outbound, Pool, Terms};
 use crate::respond::{Kind, Refusal};
 use crate::snapshot::Service;
 use crate::worker::Worker;
@@ -23,12 +22,7 @@ use crate::worker::Worker;
 /// What an attempt sends.
 pub(crate) trait Source {
     /// The request of `attempt`.
-    fn request(
-        &self,
-        attempt: &Attempt,
-        pool: &Pool,
-        now: Instant,
-    ) -> Result<Request<RequestBody>, Refusal>;
+    fn request(&self, attempt: &Attempt, pool: &Pool, now: Instant) -> Result<Outbound, Refusal>;
     /// Whether it can be sent again.
     fn replayable(&self) -> bool;
 }
@@ -38,8 +32,6 @@ pub(crate) struct Ended {
     pub(crate) answer: Result<Response<Body>, Refusal>,
     pub(crate) outcome: Outcome,
 }
-
-type Exchange = Pin<Box<dyn Future<Output = Result<Response<Body>, Failed>>>>;
 
 /// An attempt that is out.
 struct Running {
@@ -167,8 +159,7 @@ impl<S: Source> Drive<'_, S> {
         let request = self.source.request(&attempt, pool, now)?;
         let connect_within = self.service.live.policy().timeout.connect;
         let terms = Terms { now, connect_within };
-        let pool = pool.clone();
-        let exchange = Box::pin(async move { pool.send(terms, request).await });
+        let exchange = pool.send(terms, request);
         if let Some(room) = self.running.iter_mut().find(|room| room.is_none()) {
             *room = Some(Running { attempt, started: now, exchange });
         }
@@ -181,7 +172,7 @@ impl<S: Source> Drive<'_, S> {
     ) -> Option<(Running, Result<Response<Body>, Failed>)> {
         for room in &mut self.running {
             if let Some(running) = room
-                && let Poll::Ready(result) = running.exchange.as_mut().poll(cx)
+                && let Poll::Ready(result) = running.exchange.poll(cx)
             {
                 return room.take().map(|running| (running, result));
             }

@@ -24,14 +24,16 @@ use selvedge_patterns::{call, idempotency};
 
 use crate::body::{Body, Replay, RequestBody};
 use crate::clock::unix_millis;
+use crate::codec::{self, Length, Own};
 use crate::config::{
     self, Config, HeaderEdits, HostHeader, Key, Rewrite, StaticResponse, Upstream,
 };
 use crate::deadline;
 use crate::drive::{self, Ended};
 use crate::head;
+use crate::http1::Sending;
 use crate::journey::Journey;
-use crate::pool::Pool;
+use crate::pool::{Outbound, Pool};
 use crate::respond::{self, Kind, Refusal};
 use crate::route::Asked;
 use crate::snapshot::{Limit, Route, Service};
@@ -343,8 +345,8 @@ impl Forward<'_> {
     fn label(&mut self, parts: &mut request::Parts, route: Option<usize>) {
         let snapshot = &self.local.snapshot;
         let headers = &mut parts.headers;
-        // Room for what is added here and for each attempt, made once.
-        headers.reserve(12);
+        // Room for what is added here, made once.
+        headers.reserve(8);
         head::strip_hop_by_hop(headers);
         headers.remove(EXPECT);
         headers.remove(head::OPERATOR);
@@ -469,7 +471,6 @@ impl Forward<'_> {
     ) -> Result<Response<Body>, Refusal> {
         let refusal = || Refusal::new(Kind::BadResponse, "it switched protocols unasked");
         let down = on_upgrade.ok_or_else(refusal)?;
-        let up = response.extensions_mut().remove::<OnUpgrade>().ok_or_else(refusal)?;
         let protocol = response.headers_mut().remove(UPGRADE).ok_or_else(refusal)?;
         head::strip_hop_by_hop(response.headers_mut());
         response.headers_mut().insert(UPGRADE, protocol);
@@ -477,7 +478,7 @@ impl Forward<'_> {
         let (parts, body) = response.into_parts();
         let conn = body.into_conn().ok_or_else(refusal)?;
         let idle_for = self.local.snapshot.config.limits.tunnel_idle_for;
-        tokio::task::spawn_local(crate::tunnel::carry(down, up, conn, idle_for));
+        tokio::task::spawn_local(crate::tunnel::carry(down, conn, idle_for));
         Ok(Response::from_parts(parts, Body::empty()))
     }
 }
@@ -516,7 +517,7 @@ impl drive::Source for Draft<'_> {
         attempt: &call::Attempt,
         pool: &Pool,
         now: Instant,
-    ) -> Result<Request<RequestBody>, Refusal> {
+    ) -> Result<Outbound, Refusal> {
         let body = match &self.body {
             Outgoing::Empty => RequestBody::Empty,
             Outgoing::Replay(replay) => replay.reader(),
@@ -525,39 +526,31 @@ impl drive::Source for Draft<'_> {
                 None => return Err(Refusal::new(Kind::Reset, "the body cannot be sent again")),
             },
         };
-        let mut headers = self.parts.headers.clone();
-        match &self.service.config.host {
-            HostHeader::Caller => {}
-            HostHeader::Endpoint => drop(headers.insert(HOST, pool.endpoint.authority.clone())),
-            HostHeader::Fixed(host) => drop(headers.insert(HOST, host.clone())),
-        }
-        self.mark(&mut headers, attempt, now);
-        let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(self.path.clone());
-        let mut version = Version::HTTP_11;
+        let given = &self.parts.headers;
+        let host = match &self.service.config.host {
+            HostHeader::Caller => given.get(HOST).unwrap_or(&pool.endpoint.authority),
+            HostHeader::Endpoint => &pool.endpoint.authority,
+            HostHeader::Fixed(host) => host,
+        };
+        let mut own = Own::default();
+        self.mark(&mut own, attempt, now);
         if self.service.config.protocol == Upstream::Http2 {
-            version = Version::HTTP_2;
-            let host = headers.remove(HOST);
-            let host = host.as_ref().unwrap_or(&pool.endpoint.authority);
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(
-                Authority::try_from(host.as_bytes())
-                    .map_err(|_| Refusal::new(Kind::Malformed, "the Host field is not a host"))?,
-            );
-        } else if !headers.contains_key(HOST) {
-            headers.insert(HOST, pool.endpoint.authority.clone());
+            return self.http2(host, &own, body).map(Outbound::Http2);
         }
         if let Some(protocol) = &self.switch {
-            headers.insert(UPGRADE, protocol.clone());
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            own.push(UPGRADE, protocol.clone());
+            own.push(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        let mut request = Request::new(body);
-        *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = Uri::from_parts(uri)
-            .map_err(|_| Refusal::new(Kind::Malformed, "the target is not a path"))?;
-        *request.version_mut() = version;
-        *request.headers_mut() = headers;
-        Ok(request)
+        let length = match &body {
+            RequestBody::Empty if given.contains_key(CONTENT_LENGTH) => Length::Exact(0),
+            RequestBody::Empty => Length::None,
+            body => body.size_hint().exact().map_or(Length::Chunked, Length::Exact),
+        };
+        let mut head = pool.buffer();
+        let (method, path) = (&self.parts.method, self.path.as_str());
+        codec::write_head(&mut head, method, path, host, given, &own, length);
+        let to_head = *method == Method::HEAD;
+        Ok(Outbound::Http1(Sending::new(head, body, length, to_head, self.switch.is_some())))
     }
 
     fn replayable(&self) -> bool {
@@ -570,29 +563,56 @@ impl drive::Source for Draft<'_> {
 }
 
 impl Draft<'_> {
+    fn http2(
+        &self,
+        host: &HeaderValue,
+        own: &Own,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(self.path.clone());
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(
+            Authority::try_from(host.as_bytes())
+                .map_err(|_| Refusal::new(Kind::Malformed, "the Host field is not a host"))?,
+        );
+        let mut headers = self.parts.headers.clone();
+        headers.remove(HOST);
+        for (name, value) in own.iter() {
+            headers.insert(name, value.clone());
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri)
+            .map_err(|_| Refusal::new(Kind::Malformed, "the target is not a path"))?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
     /// Tells the next hop how much time is left and whether it was asked before.
-    fn mark(&self, headers: &mut HeaderMap, attempt: &call::Attempt, now: Instant) {
+    fn mark(&self, own: &mut Own, attempt: &call::Attempt, now: Instant) {
         let before = self.asked.prior + attempt.number - 1;
         if before > 0 {
-            headers.insert(head::ATTEMPT, HeaderValue::from(before));
+            own.push(head::ATTEMPT, HeaderValue::from(before));
         }
         if !self.config.deadline.send {
             return;
         }
-        let own = Deadline::at(attempt.deadline);
+        let end = Deadline::at(attempt.deadline);
         let whole =
-            if self.asked.deadline.instant() < own.instant() { self.asked.deadline } else { own };
+            if self.asked.deadline.instant() < end.instant() { self.asked.deadline } else { end };
         let Some(left) = whole.forward(now, &self.service.live.policy().deadline) else { return };
         let mut scribe = self.scribe.borrow_mut();
         if self.grpc {
             let mut text = [0; 9];
             let value = scribe.text(deadline::format_grpc(left, &mut text));
-            headers.insert(deadline::GRPC_TIMEOUT, value);
+            own.push(deadline::GRPC_TIMEOUT, value);
         }
         let millis = left.as_millis() as u64;
-        headers.insert(deadline::REQUEST_DEADLINE, scribe.number(unix_millis() + millis));
+        own.push(deadline::REQUEST_DEADLINE, scribe.number(unix_millis() + millis));
         if self.asked.envoy {
-            headers.insert(deadline::ENVOY_TIMEOUT, scribe.number(millis.max(1)));
+            own.push(deadline::ENVOY_TIMEOUT, scribe.number(millis.max(1)));
         }
     }
 }

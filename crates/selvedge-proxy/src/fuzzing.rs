@@ -46,7 +46,7 @@ pub fn headers(lines: &[u8]) {
     let trusted: Vec<Network> = Network::parse("10.0.0.0/8").into_iter().collect();
     let peer = head::Peer::new(ip, &trusted);
     let _ = deadline::remaining(&headers, || 1_700_000_000_000);
-    let _ = (head::is_grpc(&headers), head::upgrade(&headers), head::ambiguous_length(&headers));
+    let _ = (head::is_grpc(&headers), head::upgrade(&headers));
     let _ = head::client_ip(&headers, &peer, &trusted);
     let host = headers.get(http::header::HOST).cloned();
     head::join_cookies(&mut headers);

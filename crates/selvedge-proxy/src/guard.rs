@@ -206,7 +206,7 @@ impl Head {
 }
 
 /// Digits only: no sign, no list, no overflow.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 19 {
         return None;
     }
@@ -217,7 +217,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// Hexadecimal digits, then nothing or extensions.
-fn chunk_size(line: &[u8]) -> Option<u64> {
+pub(crate) fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, rest) = line.split_at(end);
     let extension = rest.trim_ascii_start();

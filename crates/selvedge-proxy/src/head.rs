@@ -52,7 +52,7 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     (listed && !wanted.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| wanted.clone())
 }
 
-fn lists(value: &HeaderValue, token: &str) -> bool {
+pub(crate) fn lists(value: &HeaderValue, token: &str) -> bool {
     value
         .as_bytes()
         .split(|byte| *byte == b',')
@@ -306,12 +306,4 @@ fn has_dot_segment(path: &str) -> bool {
         }
         matches!(dots, 1 | 2)
     })
-}
-
-/// Whether the response says two things about its own length.
-pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(http::header::CONTENT_LENGTH).iter();
-    let first = lengths.next();
-    (first.is_some() && headers.contains_key(TRANSFER_ENCODING))
-        || lengths.any(|other| Some(other) != first)
 }

@@ -29,7 +29,9 @@ mod stale;
 mod trace;
 
 mod body;
+mod codec;
 mod guard;
+mod http1;
 mod io;
 mod keeper;
 mod pool;

@@ -1,30 +1,31 @@
 //! Upstream connections: each worker keeps its own.
 //!
 //! An HTTP/1.1 connection has no task of its own: whoever waits for the
-//! response drives it, first [`H1::exchange`], then [`H1Body`], which puts it
-//! back when the body has ended. That saves two wake-ups a request. An HTTP/2
-//! connection is shared by many requests and is driven by a task.
+//! response drives it, first as an [`Exchange`], then as an [`H1Body`], which
+//! puts it back when the body has ended. That saves two wake-ups a request. An
+//! HTTP/2 connection is shared by many requests and is driven by a task.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use selvedge_patterns::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-use crate::body::{BoxError, RequestBody};
+use crate::body::{Body, BoxError, RequestBody};
 use crate::config::{self, Upstream};
+use crate::http1::{self, Conn, Sending};
 use crate::io::Io;
 use crate::worker::LocalExecutor;
 
@@ -48,7 +49,7 @@ impl Endpoint {
 
 /// Counts one open connection for as long as it lives.
 #[derive(Debug)]
-struct Open(Arc<Endpoint>);
+pub(crate) struct Open(Arc<Endpoint>);
 
 impl Open {
     fn take(endpoint: &Arc<Endpoint>, most: usize) -> Option<Self> {
@@ -90,6 +91,16 @@ pub(crate) struct Terms {
     pub(crate) connect_within: Duration,
 }
 
+/// Buffers kept beyond those in use.
+const BUFFERS_MAX: usize = 64;
+
+/// A request as its protocol takes it.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    Http1(Sending),
+    Http2(Request<RequestBody>),
+}
+
 /// This worker's connections to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -98,6 +109,8 @@ pub(crate) struct Pool {
     protocol: Upstream,
     idle: RefCell<VecDeque<Idle>>,
     shared: RefCell<Vec<Rc<H2>>>,
+    /// Buffers that requests were written into, to be used again.
+    buffers: RefCell<Vec<Vec<u8>>>,
     connecting: tokio::sync::Mutex<()>,
     retired: Cell<bool>,
     clock: crate::clock::Clock,
@@ -105,7 +118,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    conn: Box<H1>,
+    conn: Box<Conn>,
     since: Instant,
 }
 
@@ -122,6 +135,7 @@ impl Pool {
             protocol,
             idle: RefCell::default(),
             shared: RefCell::default(),
+            buffers: RefCell::default(),
             connecting: tokio::sync::Mutex::new(()),
             retired: Cell::new(false),
             clock,
@@ -158,63 +172,69 @@ impl Pool {
         });
     }
 
-    /// Sends `request` and waits for the head of the response.
-    pub(crate) async fn send(
-        self: &Rc<Self>,
-        terms: Terms,
-        request: Request<RequestBody>,
-    ) -> Result<Response<crate::body::Body>, Failed> {
-        match self.protocol {
-            Upstream::Http1 => self.send_http1(terms, request).await,
-            Upstream::Http2 => self.send_http2(terms, request).await,
+    /// Sends `request`; the exchange waits for the head of the response.
+    pub(crate) fn send(self: &Rc<Self>, terms: Terms, request: Outbound) -> Exchange {
+        match request {
+            Outbound::Http1(sending) => self.send_http1(terms, sending),
+            Outbound::Http2(request) => {
+                let pool = self.clone();
+                Exchange(Stage::Other(Box::pin(
+                    async move { pool.send_http2(terms, request).await },
+                )))
+            }
         }
     }
 
-    async fn send_http1(
-        self: &Rc<Self>,
-        terms: Terms,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<crate::body::Body>, Failed> {
-        // A peer may close an idle connection at any time, so a request that
-        // met such a close is moved to the next connection if it never left,
-        // and at last to a new one.
-        while let Some(conn) = self.take_idle(terms.now) {
-            match conn.exchange(request).await {
-                Ok((response, conn)) => return self.receive(response, conn),
-                Err((Failed::Reset, Some(back))) => request = *back,
-                Err((failed, _)) => return Err(failed),
-            }
+    fn send_http1(self: &Rc<Self>, terms: Terms, sending: Sending) -> Exchange {
+        if let Some(mut conn) = self.take_idle(terms.now) {
+            conn.begin(sending);
+            return Exchange(Stage::Http1 { pool: self.clone(), conn, terms });
         }
-        let conn = self.open_http1(terms).await?;
-        match conn.exchange(request).await {
-            Ok((response, conn)) => self.receive(response, conn),
-            Err((failed, _)) => Err(failed),
-        }
+        let pool = self.clone();
+        Exchange(Stage::Other(Box::pin(async move {
+            let mut conn = pool.open_http1(terms).await?;
+            conn.begin(sending);
+            let head = poll_fn(|cx| conn.poll_head(cx)).await;
+            let head = head.map_err(|(failed, _)| failed)?;
+            pool.receive(head, conn)
+        })))
     }
 
     fn receive(
         self: &Rc<Self>,
-        response: Response<Incoming>,
-        conn: Box<H1>,
-    ) -> Result<Response<crate::body::Body>, Failed> {
-        if crate::head::ambiguous_length(response.headers()) {
-            return Err(Failed::Malformed("it states its length twice".into()));
+        head: Response<()>,
+        mut conn: Box<Conn>,
+    ) -> Result<Response<Body>, Failed> {
+        if let Some(whole) = conn.take_whole() {
+            self.give_back(conn);
+            return Ok(head.map(|()| Body::full(whole)));
         }
-        let switched = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-        let (head, incoming) = response.into_parts();
-        let mut body = H1Body { incoming, conn: Some(conn), pool: self.clone() };
-        if !switched && body.incoming.is_end_stream() {
-            body.give_back(&mut Context::from_waker(Waker::noop()));
-        }
-        let body = crate::body::Body::http1(body);
+        let switched = head.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        let body = Body::http1(H1Body { conn: Some(conn), pool: self.clone() });
         let body = if switched { body } else { body.look_ahead().map_err(body_failure)? };
-        Ok(Response::from_parts(head, body))
+        Ok(head.map(|()| body))
     }
 
-    fn take_idle(&self, now: Instant) -> Option<Box<H1>> {
+    /// Keeps `conn` if it can be used again.
+    fn give_back(&self, mut conn: Box<Conn>) {
+        if conn.is_free() {
+            let mut buffers = self.buffers.borrow_mut();
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(conn.take_buffer());
+            }
+            self.put_idle(conn);
+        }
+    }
+
+    /// An empty buffer to write a request into.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024))
+    }
+
+    fn take_idle(&self, now: Instant) -> Option<Box<Conn>> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let mut last = idle.pop_back()?;
+            let last = idle.pop_back()?;
             self.endpoint.idle.fetch_sub(1, Relaxed);
             if now.since(last.since) < self.config.idle_for && last.conn.alive() {
                 return Some(last.conn);
@@ -222,7 +242,7 @@ impl Pool {
         }
     }
 
-    fn put_idle(&self, conn: Box<H1>) {
+    fn put_idle(&self, conn: Box<Conn>) {
         if self.retired.get() {
             return;
         }
@@ -246,28 +266,23 @@ impl Pool {
         Ok((stream, open))
     }
 
-    async fn open_http1(&self, terms: Terms) -> Result<Box<H1>, Failed> {
+    async fn open_http1(&self, terms: Terms) -> Result<Box<Conn>, Failed> {
         let (stream, open) = self.connect(terms).await?;
-        let (send, conn) = http1::Builder::new()
-            .max_buf_size(self.config.head_bytes_max)
-            .handshake(Io::upstream(stream))
-            .await
-            .map_err(|_| Failed::Reset)?;
-        Ok(Box::new(H1 { send, conn: Box::pin(conn.with_upgrades()), closed: false, _open: open }))
+        Ok(Box::new(Conn::new(stream, open, self.config.head_bytes_max)))
     }
 
     async fn send_http2(
         self: &Rc<Self>,
         terms: Terms,
         request: Request<RequestBody>,
-    ) -> Result<Response<crate::body::Body>, Failed> {
+    ) -> Result<Response<Body>, Failed> {
         let h2 = self.stream_http2(terms).await?;
         let lease = Lease::new(h2.clone(), terms.now);
         let mut send = h2.send.clone();
         match send.try_send_request(request).await {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = crate::body::Body::http2(H2Body { incoming, _lease: lease });
+                let body = Body::http2(H2Body { incoming, _lease: lease });
                 Ok(Response::from_parts(head, body.look_ahead().map_err(body_failure)?))
             }
             Err(mut error) => {
@@ -328,74 +343,36 @@ impl Drop for Pool {
     }
 }
 
-/// An HTTP/1.1 connection without a task of its own.
-pub(crate) struct H1 {
-    send: http1::SendRequest<RequestBody>,
-    conn: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
-    closed: bool,
-    _open: Open,
+/// A request that is out, until the head of its response is there.
+pub(crate) struct Exchange(Stage);
+
+enum Stage {
+    Http1 { pool: Rc<Pool>, conn: Box<Conn>, terms: Terms },
+    Other(Pin<Box<dyn Future<Output = Result<Response<Body>, Failed>>>>),
+    Over,
 }
 
-impl std::fmt::Debug for H1 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("H1").field("closed", &self.closed).finish_non_exhaustive()
-    }
-}
-
-impl H1 {
-    fn poll_conn(&mut self, cx: &mut Context<'_>) {
-        if !self.closed && self.conn.as_mut().poll(cx).is_ready() {
-            self.closed = true;
-        }
-    }
-
-    /// Whether the peer has neither closed it nor said anything unasked.
-    fn alive(&mut self) -> bool {
-        self.poll_conn(&mut Context::from_waker(Waker::noop()));
-        !self.closed && self.send.is_ready()
-    }
-
-    /// Sends `request` and drives the connection until the response's head.
-    /// On failure the request comes back if it never left.
-    async fn exchange(
-        mut self: Box<Self>,
-        request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Box<Self>), (Failed, Option<Box<Request<RequestBody>>>)> {
-        let mut response = pin!(self.send.try_send_request(request));
-        let result = poll_fn(|cx| {
-            if let Poll::Ready(result) = response.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            self.poll_conn(cx);
-            response.as_mut().poll(cx)
-        })
-        .await;
-        match result {
-            Ok(response) => Ok((response, self)),
-            Err(mut error) => {
-                let back = error.take_message().map(Box::new);
-                Err((http1_failure(error.error()), back))
+impl Exchange {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Body>, Failed>> {
+        loop {
+            let head = match &mut self.0 {
+                Stage::Http1 { conn, .. } => std::task::ready!(conn.poll_head(cx)),
+                Stage::Other(other) => return other.as_mut().poll(cx),
+                Stage::Over => return Poll::Pending,
+            };
+            let Stage::Http1 { pool, conn, terms } = std::mem::replace(&mut self.0, Stage::Over)
+            else {
+                return Poll::Pending;
+            };
+            match head {
+                Ok(head) => return Poll::Ready(pool.receive(head, conn)),
+                // A peer may close an idle connection at any time, so a request
+                // that met such a close is moved to the next connection if none
+                // of it left, and at last to a new one.
+                Err((Failed::Reset, Some(back))) => *self = pool.send_http1(terms, *back),
+                Err((failed, _)) => return Poll::Ready(Err(failed)),
             }
         }
-    }
-
-    /// Drives the connection until its socket has been handed over.
-    pub(crate) async fn hand_over(mut self: Box<Self>) {
-        poll_fn(|cx| {
-            self.poll_conn(cx);
-            if self.closed { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-}
-
-fn http1_failure(error: &hyper::Error) -> Failed {
-    if error.is_parse() {
-        Failed::Malformed(error.to_string())
-    } else if error.is_user() {
-        Failed::RequestBody
-    } else {
-        Failed::Reset
     }
 }
 
@@ -415,13 +392,16 @@ fn http2_failure(error: &hyper::Error, returned: bool) -> Failed {
 /// Why the body behind a head was broken from the start.
 #[expect(clippy::needless_pass_by_value, reason = "it is handed over by `map_err`")]
 fn body_failure(error: BoxError) -> Failed {
+    if let Some(error) = error.downcast_ref::<http1::Broken>() {
+        return match error {
+            http1::Broken::Malformed(wrong) => Failed::Malformed((*wrong).to_owned()),
+            http1::Broken::Request => Failed::RequestBody,
+            http1::Broken::Closed | http1::Broken::Failed(_) => Failed::Reset,
+        };
+    }
     let source = error.downcast_ref::<hyper::Error>().and_then(std::error::Error::source);
-    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
     let h2 = source.and_then(|source| source.downcast_ref::<h2::Error>());
-    let invalid = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::InvalidData];
-    if io.is_some_and(|io| invalid.contains(&io.kind()))
-        || h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::PROTOCOL_ERROR))
-    {
+    if h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::PROTOCOL_ERROR)) {
         Failed::Malformed(error.to_string())
     } else {
         Failed::Reset
@@ -431,28 +411,25 @@ fn body_failure(error: BoxError) -> Failed {
 /// The body of a response over HTTP/1.1; drives its connection and gives it back.
 #[derive(Debug)]
 pub(crate) struct H1Body {
-    incoming: Incoming,
-    conn: Option<Box<H1>>,
+    conn: Option<Box<Conn>>,
     pool: Rc<Pool>,
 }
 
 impl Drop for H1Body {
     fn drop(&mut self) {
-        self.give_back(&mut Context::from_waker(Waker::noop()));
+        self.give_back();
     }
 }
 
 impl H1Body {
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        let Some(mut conn) = self.conn.take() else { return };
-        conn.poll_conn(cx);
-        if !conn.closed && conn.send.is_ready() {
-            self.pool.put_idle(conn);
+    fn give_back(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.give_back(conn);
         }
     }
 
     /// The connection, to be handed over after a switch of protocols.
-    pub(crate) fn into_conn(mut self) -> Option<Box<H1>> {
+    pub(crate) fn into_conn(mut self) -> Option<Box<Conn>> {
         self.conn.take()
     }
 }
@@ -466,39 +443,23 @@ impl HttpBody for H1Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(conn) = &mut this.conn
-        {
-            conn.poll_conn(cx);
-            polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        let Some(conn) = &mut this.conn else { return Poll::Ready(None) };
+        let polled = std::task::ready!(conn.poll_body(cx));
+        // A server that knows the length does not come back for the end.
+        let over = matches!(polled, None | Some(Err(_))) || conn.left() == Some(0);
+        if over {
+            this.give_back();
         }
-        match polled {
-            Poll::Ready(Some(Err(error))) => {
-                this.conn = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                // A server that knows the length does not come back for the end.
-                if this.incoming.is_end_stream() {
-                    this.give_back(cx);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(None) => {
-                this.give_back(cx);
-                Poll::Ready(None)
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.conn.as_ref().is_none_or(|conn| conn.left() == Some(0))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let left = self.conn.as_ref().map_or(Some(0), |conn| conn.left());
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -7,17 +7,15 @@ use selvedge_patterns::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::http1::Conn;
 use crate::io::Io;
-use crate::pool::H1;
 
-/// Waits for both sides to switch, then carries bytes until one side has
-/// ended both ways, or nothing has moved for `idle_for`.
-pub(crate) async fn carry(down: OnUpgrade, up: OnUpgrade, conn: Box<H1>, idle_for: Duration) {
-    let (up, (), down) = tokio::join!(up, conn.hand_over(), down);
-    let (Ok(up), Ok(down)) = (up, down) else { return };
-    let (Some((mut up, from_up)), Some((mut down, from_down))) = (socket(up), socket(down)) else {
-        return;
-    };
+/// Waits for the client's side to switch, then carries bytes until one side
+/// has ended both ways, or nothing has moved for `idle_for`.
+pub(crate) async fn carry(down: OnUpgrade, up: Box<Conn>, idle_for: Duration) {
+    let Ok(down) = down.await else { return };
+    let Some((mut down, from_down)) = socket(down) else { return };
+    let (mut up, from_up, _open) = up.into_parts();
     if down.write_all(&from_up).await.is_err() || up.write_all(&from_down).await.is_err() {
         return;
     }

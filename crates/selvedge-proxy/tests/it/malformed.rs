@@ -1,6 +1,6 @@
 //! What is refused and never forwarded, and what upstreams may not do to us.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -239,5 +239,47 @@ fn a_stale_connection_is_replaced_unseen() {
             rig.proxy.handle().pools("s").iter().all(|(_, _, idle)| *idle == 0) || seen > 0
         });
         std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_an_upstream_says_unasked_answers_nobody() {
+    let upstream = Upstream::start(|_, stream| {
+        let twice = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+        stream.write_all(twice.as_bytes()).is_ok()
+    });
+    let rig = Rig::before(&upstream);
+    for n in 1..4 {
+        let response = rig.get("/");
+        assert_eq!((status(&response), text(&response).as_str()), (200, "ok"));
+        let connections = upstream.connections.load(Ordering::SeqCst);
+        assert_eq!(connections, n, "a connection with something left on it is not used again");
+    }
+    let response = with_upstream(|stream| {
+        drop(stream.write_all(b"HTTP/1.1 101 Now\r\nUpgrade: x\r\n\r\nbytes"))
+    });
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 502 ") && response.contains("SV0211"), "{response}");
+}
+
+#[test]
+fn an_answer_that_comes_before_the_request_has_ended_is_passed_on() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 16];
+            stream.read_exact(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig").unwrap();
+            std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+        }
+    });
+    let rig = Rig::new(config(&[address]));
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut client = rig.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
+        let response = client.response();
+        assert_eq!((status(&response), text(&response).as_str()), (413, "big"), "{framing}");
     }
 }
