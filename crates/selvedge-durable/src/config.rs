@@ -9,8 +9,12 @@ use crate::{Clock, SystemClock};
 /// What a store is opened with. Every bound has a default.
 #[derive(Clone)]
 pub struct Config {
-    /// The file; `-wal`, `-shm` and `.lock` stand beside it.
+    /// The file; `-wal`, `-shm` and `.lock` stand beside it. Of no meaning with `postgres`.
     pub path: PathBuf,
+    /// Connection string of a PostgreSQL database, in place of a file. Default none.
+    pub postgres: Option<String>,
+    /// Schema of the tables in that database, `a-z`, `0-9` and `_`. Default `selvedge`.
+    pub schema: String,
     /// Connections that read beside the writer. Default 2, 1 to 64.
     pub readers: usize,
     /// Requests that wait for the writer before further ones are refused as
@@ -26,9 +30,9 @@ pub struct Config {
     pub headers_max: usize,
     /// Messages, events or answers in one request. Default 10,000.
     pub items_max: usize,
-    /// Memory for pages, of the writer. Default 64 MiB.
+    /// Memory for pages, of the writer of a file. Default 64 MiB.
     pub cache_bytes: usize,
-    /// Size of the write-ahead log at which a checkpoint starts. Default 16 MiB.
+    /// Size of a file's write-ahead log at which a checkpoint starts. Default 16 MiB.
     pub checkpoint_bytes: u64,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -42,6 +46,8 @@ impl Config {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            postgres: None,
+            schema: "selvedge".to_owned(),
             readers: 2,
             queue_max: 16_384,
             batch_max: 1_024,
@@ -54,6 +60,18 @@ impl Config {
             clock: Arc::new(SystemClock),
             vfs: None,
         }
+    }
+
+    /// The defaults, for the PostgreSQL database at `url`.
+    #[must_use]
+    pub fn postgres(url: impl Into<String>) -> Self {
+        Self { postgres: Some(url.into()), ..Self::new("") }
+    }
+
+    /// Connection string and schema.
+    pub(crate) fn postgres_place(&self) -> Result<(&str, &str), ConfigError> {
+        let missing = ConfigError { key: "postgres", problem: "is needed" };
+        self.postgres.as_deref().map(|url| (url, &*self.schema)).ok_or(missing)
     }
 
     /// Whether a store can work with this.
@@ -72,12 +90,24 @@ impl Config {
             "payload_max",
             "must be between 1 B and 1 GiB",
         )?;
+        let mut schema = self.schema.bytes();
+        require(
+            (1..=63).contains(&self.schema.len())
+                && schema.all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+            "schema",
+            "must be 1 to 63 of `a-z`, `0-9` and `_`",
+        )?;
         require(self.checkpoint_bytes >= 1 << 20, "checkpoint_bytes", "must be at least 1 MiB")
     }
 }
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("path", &self.path).finish_non_exhaustive()
+        // A connection string may hold a password.
+        let postgres = self.postgres.is_some();
+        f.debug_struct("Config")
+            .field("path", &self.path)
+            .field("postgres", &postgres)
+            .finish_non_exhaustive()
     }
 }

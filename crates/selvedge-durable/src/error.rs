@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use selvedge_patterns::{config::ConfigError, group::Stale, wall::Wall};
 
-/// Why a request to the store failed. Nothing of the request was done.
+/// Why a request to the store failed. Nothing of the request was done, except
+/// that with [`Self::Unknown`] and [`Self::Closed`] one cannot know.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be opened.
+    /// The file or the database cannot be opened.
     #[error("the store {path} cannot be opened: {problem}")]
     Open {
-        /// The file.
+        /// The file, or the database.
         path: String,
         /// What stands in the way.
         problem: String,
@@ -42,6 +43,16 @@ pub enum Error {
     /// The store was closed, or its writer ended.
     #[error("the store is closed")]
     Closed,
+    /// The database server cannot be reached, or broke off. Nothing was done.
+    #[error("the database cannot be reached: {problem}")]
+    Unreachable {
+        /// What stands in the way.
+        problem: String,
+    },
+    /// The connection to the database was lost in a commit and could not be had
+    /// again: the request may have been done or not.
+    #[error("the connection to the database was lost in a commit, which may have been done or not")]
+    Unknown,
     /// The database failed in a way that has no other name here.
     #[error("the store failed: {0}")]
     Storage(Arc<dyn std::error::Error + Send + Sync>),
@@ -152,6 +163,8 @@ impl Error {
             Self::Overloaded { .. } => "SV0404",
             Self::Closed => "SV0405",
             Self::Storage(_) => "SV0406",
+            Self::Unreachable { .. } => "SV0407",
+            Self::Unknown => "SV0408",
             Self::NotFound { .. } => "SV0410",
             Self::Exists { .. } => "SV0411",
             Self::TooLarge { .. } => "SV0412",
@@ -168,11 +181,22 @@ impl Error {
     /// Whether the same request may succeed later with nothing changed by the caller.
     #[must_use]
     pub const fn retryable(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::Overloaded { .. } | Self::Closed | Self::Held { .. })
+        matches!(
+            self,
+            Self::DiskFull
+                | Self::Overloaded { .. }
+                | Self::Closed
+                | Self::Unreachable { .. }
+                | Self::Held { .. }
+        )
     }
 
     pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
         Self::Invalid { field, problem: problem.into() }
+    }
+
+    pub(crate) fn unreachable(problem: impl Into<String>) -> Self {
+        Self::Unreachable { problem: problem.into() }
     }
 
     pub(crate) fn missing(kind: &'static str, name: &str) -> Self {

@@ -3,7 +3,8 @@
 //!
 //! What is acknowledged is on disk: an answer is sent after the sync of the
 //! batch that carries it. Everything one can ask is an [`Operation`], a value;
-//! a [`Sqlite`] store applies several of them atomically. What may be done is
+//! a [`Store`], in a file ([`Sqlite`]) or in a database
+//! server ([`Postgres`]), applies several of them atomically. What may be done is
 //! decided by `selvedge-patterns`; here it is stored. Deliberately absent:
 //! HTTP, configuration files, an async runtime.
 //!
@@ -17,6 +18,7 @@ mod error;
 pub mod event;
 mod operation;
 
+mod postgres;
 mod sqlite;
 mod store;
 
@@ -26,5 +28,6 @@ pub use error::Error;
 pub use operation::{
     Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
 };
+pub use postgres::Postgres;
 pub use sqlite::{Sqlite, compact, verify};
 pub use store::Store;

@@ -51,6 +51,8 @@ struct Shared {
     threads: Mutex<Vec<JoinHandle<()>>>,
     queued: Arc<AtomicUsize>,
     config: Arc<Config>,
+    /// Dropped when the store closes; a thread that accompanies it sees that.
+    stop: Mutex<Option<oneshot::Sender<()>>>,
     _lock: Option<File>,
 }
 
@@ -60,6 +62,23 @@ type Sent = oneshot::Receiver<Result<Vec<Answer>, Error>>;
 struct ReadJob {
     operations: Vec<Operation>,
     reply: Reply,
+}
+
+/// Makes the writer look, from a thread that accompanies the store.
+pub(crate) struct Nudge {
+    jobs: mpsc::SyncSender<writer::Job>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Nudge {
+    pub(crate) fn now(&self) {
+        let (reply, _) = oneshot::channel();
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        // If it is full, the writer is about to look anyway.
+        if self.jobs.try_send(writer::Job { operations: Vec::new(), reply }).is_err() {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A connection that only looks, with the moment of looking.
@@ -112,8 +131,35 @@ impl Store {
             threads: Mutex::new(threads),
             queued,
             config,
+            stop: Mutex::new(None),
             _lock: lock,
         })))
+    }
+
+    /// Opens the store that `config` names, a file or a database.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`crate::Sqlite::open`] and [`crate::Postgres::open`].
+    pub fn open(config: Config) -> Result<Self, Error> {
+        if config.postgres.is_some() {
+            crate::Postgres::open(config).map(Self::from)
+        } else {
+            crate::Sqlite::open(config).map(Self::from)
+        }
+    }
+
+    /// To wake the writer with.
+    pub(crate) fn nudge(&self) -> Result<Nudge, Error> {
+        let jobs = self.0.jobs.clone().ok_or(Error::Closed)?;
+        Ok(Nudge { jobs, queued: self.0.queued.clone() })
+    }
+
+    /// Ends `thread` with the store, by dropping `stop`.
+    pub(crate) fn accompany(&self, thread: JoinHandle<()>, stop: oneshot::Sender<()>) {
+        // Before the writer, which waits for every sender of jobs to be gone.
+        self.0.threads.lock().insert(0, thread);
+        *self.0.stop.lock() = Some(stop);
     }
 
     /// What the store was opened with.
@@ -182,7 +228,8 @@ impl Engine for Store {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Both channels end first, then every thread does.
+        // The channels end first, then every thread does.
+        drop(self.stop.get_mut().take());
         self.jobs = None;
         self.reads = None;
         for thread in self.threads.get_mut().drain(..) {

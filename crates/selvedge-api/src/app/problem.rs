@@ -99,6 +99,8 @@ impl From<Error> for Problem {
             Error::DiskFull => (S::INSUFFICIENT_STORAGE, "no space left for the store"),
             Error::Overloaded { .. } => (S::SERVICE_UNAVAILABLE, "the store is overloaded"),
             Error::Closed => (S::SERVICE_UNAVAILABLE, "the store is closed"),
+            Error::Unreachable { .. } => (S::SERVICE_UNAVAILABLE, "the database cannot be reached"),
+            Error::Unknown => (S::SERVICE_UNAVAILABLE, "whether a commit was done is not known"),
             Error::Corrupt { .. } => (S::INTERNAL_SERVER_ERROR, "the store is damaged"),
             _ => (S::INTERNAL_SERVER_ERROR, "the store failed"),
         };
@@ -117,7 +119,9 @@ impl From<Error> for Problem {
             Error::Invalid { field, .. } => json!({"field": field}),
             _ => Value::Null,
         };
-        let retry_after = matches!(error, Error::Overloaded { .. } | Error::DiskFull).then_some(1);
+        let retry_after =
+            matches!(error, Error::Overloaded { .. } | Error::DiskFull | Error::Unreachable { .. })
+                .then_some(1);
         let detail = error.to_string();
         Self { code: error.code(), status, title, detail, facts, retry_after }
     }

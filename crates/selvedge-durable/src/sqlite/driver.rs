@@ -10,7 +10,7 @@ use rusqlite::{
 use super::checkpoint::Checkpoints;
 use crate::{
     Error,
-    store::driver::{Db, Row, Value},
+    store::driver::{Begun, Db, Row, Value},
 };
 
 /// Parameters of the statement that has most.
@@ -135,16 +135,16 @@ impl Db for SqliteDb {
         Ok(())
     }
 
-    fn begin(&self, relaxed: bool) -> Result<(), Error> {
+    fn begin(&self, relaxed: bool) -> Result<Begun, Error> {
         if self.checkpoints.is_none() {
-            return self.run("BEGIN");
+            return self.run("BEGIN").map(|()| Begun::alone());
         }
         if relaxed == self.synced.get() {
             self.synced.set(!relaxed);
             let level = if relaxed { "NORMAL" } else { "FULL" };
             self.conn.pragma_update(None, "synchronous", level)?;
         }
-        self.run("BEGIN IMMEDIATE")
+        self.run("BEGIN IMMEDIATE").map(|()| Begun::alone())
     }
 
     fn commit(&self) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use selvedge_patterns::wall::Wall;
 
-use crate::Error;
+use crate::{Error, topic::NewMessage};
 
 /// A parameter of a statement, or a column of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,13 @@ pub(crate) trait Db {
     }
 
     /// Starts a transaction; a `relaxed` one need not be on disk when it is committed.
-    fn begin(&self, relaxed: bool) -> Result<(), Error>;
+    fn begin(&self, relaxed: bool) -> Result<Begun, Error>;
+
+    /// Tells other processes that there may be something in these topics and of
+    /// these resources, once the transaction lasts.
+    fn announce(&self, _topics: &[i64], _resources: &[String]) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Makes the transaction last.
     fn commit(&self) -> Result<(), Error>;
@@ -136,6 +142,64 @@ pub(crate) trait Db {
 
     /// What is to be done while nothing else is.
     fn idle(&mut self) {}
+
+    /// When a transaction is due even if nobody asks for one.
+    fn next_look(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Messages that others handed in at the database itself; they leave it with
+    /// the transaction at hand.
+    fn inbox(&self, _now: Wall) -> Result<Vec<Inboxed>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Keeps one of those that cannot be published.
+    fn refuse(&self, _refused: &Inboxed, _why: &Error) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Nothing will be asked any more.
+    fn close(&mut self) {
+        self.idle();
+    }
+}
+
+/// A transaction that has begun, and what happened since the one before.
+pub(crate) struct Begun {
+    /// Whether another process changed something.
+    pub(crate) changed: bool,
+    /// Whether this process does what is due.
+    pub(crate) leads: bool,
+    /// The time that others have reached.
+    pub(crate) at_least: Wall,
+    /// Topics in which others stirred something.
+    pub(crate) topics: Vec<i64>,
+    /// Resources that others released.
+    pub(crate) resources: Vec<String>,
+    /// Whether others may have stirred anything.
+    pub(crate) everybody: bool,
+}
+
+impl Begun {
+    /// In a store that only this process has open.
+    pub(crate) const fn alone() -> Self {
+        Self {
+            changed: false,
+            leads: true,
+            at_least: Wall::ZERO,
+            topics: Vec::new(),
+            resources: Vec::new(),
+            everybody: false,
+        }
+    }
+}
+
+/// A message that was handed in at the database itself.
+pub(crate) struct Inboxed {
+    pub(crate) number: i64,
+    pub(crate) topic: String,
+    pub(crate) message: NewMessage,
 }
 
 /// A row of an answer.

@@ -546,17 +546,23 @@ impl Apply for PutTopic {
         let fixed =
             |difference| Error::Exists { kind: "topic", name: self.name.clone(), difference };
         let s = &self.settings;
-        match existing {
+        match &existing {
             Some(old) if old.priorities != s.priorities => return Err(fixed("`priorities`")),
             Some(old) if old.compact != s.compact => return Err(fixed("`compact`")),
             _ => {}
         }
-        let sql = format!(
-            "INSERT INTO topics (name, {SETTINGS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)
-             ON CONFLICT (name) DO UPDATE SET retention_age = ?2, retention_bytes = ?3,
-             retain_unconsumed = ?4, compact_lag = ?6, tombstone_for = ?7, ageing = ?9,
-             dedupe_window = ?10, relaxed = ?11"
-        );
+        // An upsert would use up an id each time, and there are only so many.
+        let sql = if existing.is_some() {
+            format!(
+                "UPDATE topics SET ({SETTINGS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 WHERE name = ?1"
+            )
+        } else {
+            format!(
+                "INSERT INTO topics (name, {SETTINGS})
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+            )
+        };
         tx.db.write(
             &sql,
             &values![

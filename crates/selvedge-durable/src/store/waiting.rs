@@ -38,6 +38,8 @@ pub(super) struct Waiting {
     due: BTreeSet<(Wall, Door)>,
     count: usize,
     last_number: u64,
+    /// Whether there may be something at any door.
+    everybody: bool,
 }
 
 type Answers = Vec<(Reply, Result<Vec<Answer>, Error>)>;
@@ -84,6 +86,11 @@ impl Waiting {
         self.plan(tx, &door)
     }
 
+    /// Something may have come for anybody.
+    pub(super) const fn call_everybody(&mut self) {
+        self.everybody = true;
+    }
+
     /// When [`Self::stir`] has something to do with no further request.
     pub(super) fn next_wakeup(&self) -> Option<Wall> {
         let deadline = self.deadlines.first().map(|(at, ..)| *at);
@@ -102,6 +109,9 @@ impl Waiting {
             return Ok(());
         }
         let mut doors = BTreeSet::new();
+        if std::mem::take(&mut self.everybody) {
+            doors.extend(self.queues.keys().cloned());
+        }
         for topic in std::mem::take(&mut tx.stirred) {
             let range = Door::Group(topic, i64::MIN)..=Door::Group(topic, i64::MAX);
             doors.extend(self.queues.range(range).map(|(door, _)| door.clone()));

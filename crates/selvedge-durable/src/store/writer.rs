@@ -30,6 +30,8 @@ pub(super) struct Job {
 const SEQUENCE_STEP: u64 = 1000;
 /// How often everything due is derived anew from what is stored.
 const DERIVE_EVERY: Duration = Duration::from_secs(60);
+/// The rest between a batch that failed and one that nobody asked for.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The transaction at hand, with what is kept in memory of the store.
 pub(crate) struct Tx<D> {
@@ -116,6 +118,13 @@ impl<D: Db> Tx<D> {
     }
 }
 
+/// The number up to which fences and tags may have been handed out.
+fn stored_sequence(db: &impl Db) -> Result<u64, Error> {
+    let sql = "SELECT max(value) FROM meta WHERE key = 'sequence'";
+    let stored: Option<u64> = db.one(sql, &[], |row| row.get(0))?;
+    Ok(stored.unwrap_or(0))
+}
+
 pub(super) struct Writer<D> {
     tx: Tx<D>,
     jobs: Receiver<Job>,
@@ -123,6 +132,12 @@ pub(super) struct Writer<D> {
     waiting: Waiting,
     answers: Vec<(Reply, Result<Vec<Answer>, Error>)>,
     derived: Wall,
+    /// Topics and resources in which other processes stirred something.
+    heard: (Vec<i64>, Vec<String>),
+    /// Whether this process does what is due.
+    leads: bool,
+    /// Whether the last batch failed: then the next is not hurried.
+    failed: bool,
 }
 
 impl<D: Db> Writer<D> {
@@ -132,9 +147,7 @@ impl<D: Db> Writer<D> {
         jobs: Receiver<Job>,
         queued: Arc<AtomicUsize>,
     ) -> Result<Self, Error> {
-        let sql = "SELECT max(value) FROM meta WHERE key = 'sequence'";
-        let stored: Option<u64> = db.one(sql, &[], |row| row.get(0))?;
-        let stored = stored.unwrap_or(0);
+        let stored = stored_sequence(&db)?;
         let now = config.clock.now();
         let tx = Tx {
             db,
@@ -151,7 +164,8 @@ impl<D: Db> Writer<D> {
         };
         let waiting = Waiting::default();
         let (answers, derived) = (Vec::new(), Wall::ZERO);
-        Ok(Self { tx, jobs, queued, waiting, answers, derived })
+        let (heard, leads, failed) = (Default::default(), true, false);
+        Ok(Self { tx, jobs, queued, waiting, answers, derived, heard, leads, failed })
     }
 
     pub(super) fn run(mut self) {
@@ -169,22 +183,30 @@ impl<D: Db> Writer<D> {
             }
         }
         self.waiting.close();
-        self.tx.db.idle();
+        self.tx.db.close();
     }
 
     /// How long nothing is due.
     fn pause(&self) -> Duration {
         let now = self.tx.config.clock.now();
-        let next = [self.tx.due, self.waiting.next_wakeup(), Some(self.derived + DERIVE_EVERY)];
-        let next = next.into_iter().flatten().min().unwrap_or(now);
-        next.since(now).min(DERIVE_EVERY)
+        let (due, derive) = self.duties();
+        let next = [due, self.waiting.next_wakeup(), derive].into_iter().flatten().min();
+        let next = next.map_or(DERIVE_EVERY, |next| next.since(now)).min(DERIVE_EVERY);
+        let next = self.tx.db.next_look().map_or(next, |look| next.min(look));
+        if self.failed { next.max(AFTER_FAILURE) } else { next }
+    }
+
+    /// When something stored is due and when what is due is to be derived anew,
+    /// if that is for this process to do.
+    fn duties(&self) -> (Option<Wall>, Option<Wall>) {
+        if self.leads { (self.tx.due, Some(self.derived + DERIVE_EVERY)) } else { (None, None) }
     }
 
     fn something_due(&self) -> bool {
-        let now = self.tx.now;
-        self.tx.due.is_some_and(|due| due <= now)
-            || self.waiting.next_wakeup().is_some_and(|at| at <= now)
-            || self.derived + DERIVE_EVERY <= now
+        let (due, derive) = self.duties();
+        let next = [due, self.waiting.next_wakeup(), derive].into_iter().flatten().min();
+        next.is_some_and(|at| at <= self.tx.now)
+            || self.tx.db.next_look().is_some_and(|look| look.is_zero())
     }
 
     /// One commit: the job, whatever else has arrived, and what is due.
@@ -209,6 +231,7 @@ impl<D: Db> Writer<D> {
             self.tx.forget();
             self.tx.sequence_stored = self.tx.sequence;
         }
+        self.failed = result.is_err();
         let failed = result.as_ref().err().cloned().unwrap_or(Error::Closed);
         self.answers.extend(jobs.drain(..).map(|job| (job.reply, Err(failed.clone()))));
         for (reply, answer) in self.answers.drain(..) {
@@ -226,13 +249,14 @@ impl<D: Db> Writer<D> {
 
     /// Applies the jobs; those that are left when it fails were not looked at.
     fn fill(&mut self, jobs: &mut Vec<Job>) -> Result<(), Error> {
-        self.tx.stirred.clear();
-        self.tx.released.clear();
         jobs.reverse();
         while let Some(job) = jobs.pop() {
             self.one(job)?;
         }
         self.due()?;
+        self.tx.db.announce(&self.tx.stirred, &self.tx.released)?;
+        self.tx.stirred.append(&mut self.heard.0);
+        self.tx.released.append(&mut self.heard.1);
         self.waiting.stir(&mut self.tx, &mut self.answers)
     }
 
@@ -267,6 +291,10 @@ impl<D: Db> Writer<D> {
     }
 
     fn due(&mut self) -> Result<(), Error> {
+        if !self.leads {
+            return Ok(());
+        }
+        self.take_inbox()?;
         let tx = &mut self.tx;
         if tx.due.is_some_and(|due| due <= tx.now) {
             tx.deliver_delayed()?;
@@ -295,6 +323,36 @@ impl<D: Db> Writer<D> {
                 }
                 _ => false,
             });
-        self.tx.db.begin(relaxed)
+        self.tx.stirred.clear();
+        self.tx.released.clear();
+        let begun = self.tx.db.begin(relaxed)?;
+        self.tx.now = self.tx.now.max(begun.at_least);
+        if begun.changed {
+            self.tx.forget();
+            self.tx.sequence_stored = stored_sequence(&self.tx.db)?;
+            self.tx.sequence = self.tx.sequence_stored;
+        }
+        if begun.leads && (begun.changed || !self.leads) {
+            self.tx.due = Some(self.tx.now);
+        }
+        self.leads = begun.leads;
+        self.heard = (begun.topics, begun.resources);
+        if begun.everybody {
+            self.waiting.call_everybody();
+        }
+        Ok(())
+    }
+
+    /// Publishes what others handed in at the database itself.
+    fn take_inbox(&mut self) -> Result<(), Error> {
+        for inboxed in self.tx.db.inbox(self.tx.now)? {
+            let published = self.tx.alone(|tx| tx.publish_one(&inboxed.topic, &inboxed.message));
+            match published {
+                Ok(_) => {}
+                Err(error) if !self.tx.db.in_transaction() => return Err(error),
+                Err(error) => self.tx.db.refuse(&inboxed, &error)?,
+            }
+        }
+        Ok(())
     }
 }

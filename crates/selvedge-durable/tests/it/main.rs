@@ -4,4 +4,7 @@
 
 mod conformance;
 mod crash;
+mod faults;
+mod postgres;
+mod server;
 mod store;

@@ -1,0 +1,273 @@
+//! Several processes on one database.
+//!
+//! Whoever writes locks one row first, so commits happen one after another and
+//! positions need no further care. In the row stands who leads, and until when:
+//! the leader does what is due. It reads that in the transaction that does it,
+//! under the lock, so a leader of before can do nothing any more; the epoch
+//! tells leaders apart. Every process has a row with the version of the content
+//! that its last commit made: by that a commit whose answer was lost is found.
+//!
+//! Source: the fencing token of Kleppmann, *How to do distributed locking*.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fmt::Write,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use selvedge_patterns::wall::Wall;
+
+use super::driver::PostgresDb;
+use crate::{
+    Clock, Error,
+    store::driver::{Begun, Db, Row, values},
+};
+
+/// How often a process looks at the store when nobody asks it to.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a leader leads without a word.
+const LEASE: Duration = Duration::from_secs(10);
+/// How long ago a process was seen that is believed to be there.
+const SEEN: Duration = Duration::from_secs(30);
+/// Bytes that a notification can carry.
+const NOTIFICATION_BYTES: usize = 7_900;
+/// The shortest and the longest time between two looks into the inbox.
+const INBOX_MIN: Duration = Duration::from_millis(50);
+const INBOX_MAX: Duration = LOOK_EVERY;
+
+/// What other processes said, until the writer hears it.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) said: Mutex<Said>,
+}
+
+#[derive(Default)]
+pub(super) struct Said {
+    topics: BTreeSet<i64>,
+    resources: BTreeSet<String>,
+    everybody: bool,
+}
+
+impl Said {
+    /// Takes in a notification; whether it was news.
+    pub(super) fn hear(&mut self, me: &str, payload: &str) -> bool {
+        let mut parts = payload.split(';');
+        if parts.next() == Some(me) {
+            return false;
+        }
+        for part in parts {
+            match part.split_at_checked(1) {
+                Some(("t", topic)) => self.topics.extend(topic.parse::<i64>()),
+                Some(("r", resource)) => drop(self.resources.insert(resource.to_owned())),
+                _ => self.everybody = true,
+            }
+        }
+        true
+    }
+
+    pub(super) fn everybody(&mut self) {
+        self.everybody = true;
+    }
+}
+
+/// One process among several.
+pub(super) struct Member {
+    pub(super) id: String,
+    clock: Arc<dyn Clock>,
+    heard: Arc<Heard>,
+    channel: String,
+    /// Version of the content that memory knows.
+    known: Cell<Option<i64>>,
+    /// That the transaction at hand makes.
+    pub(super) writing: Cell<i64>,
+    pub(super) wrote: Cell<bool>,
+    now: Cell<Wall>,
+    leads: Cell<bool>,
+    row: RefCell<Leadership>,
+    others: Cell<bool>,
+    /// When the row of this process was written.
+    seen: Cell<Wall>,
+    looked: Cell<Instant>,
+    stirred: Cell<Instant>,
+    pub(super) inbox_at: Cell<Instant>,
+    inbox_wait: Cell<Duration>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Leadership {
+    leader: Option<String>,
+    epoch: i64,
+    until: Wall,
+}
+
+impl Member {
+    pub(super) fn new(clock: Arc<dyn Clock>, heard: Arc<Heard>, schema: &str) -> Self {
+        let chance = RandomState::new().build_hasher().finish();
+        let now = Instant::now();
+        Self {
+            id: format!("{}-{chance:016x}", std::process::id()),
+            clock,
+            heard,
+            channel: schema.to_owned(),
+            known: Cell::new(None),
+            writing: Cell::new(0),
+            wrote: Cell::new(false),
+            now: Cell::new(Wall::ZERO),
+            leads: Cell::new(false),
+            row: RefCell::default(),
+            others: Cell::new(false),
+            seen: Cell::new(Wall::ZERO),
+            looked: Cell::new(now),
+            stirred: Cell::new(now),
+            inbox_at: Cell::new(now),
+            inbox_wait: Cell::new(INBOX_MIN),
+        }
+    }
+
+    /// Locks the row, and says what has changed since the last time.
+    pub(super) fn begin(&self, db: &PostgresDb, relaxed: bool) -> Result<Begun, Error> {
+        self.looked.set(Instant::now());
+        let clock = self.clock.now();
+        let sql = "SELECT version, at, leader, epoch, until,
+             EXISTS (SELECT FROM members WHERE id <> ?1 AND seen > ?2)
+             FROM store WHERE one FOR UPDATE OF store";
+        let (version, at, found) = db.one(sql, &values![&self.id, clock - SEEN], |row| {
+            let found = Leadership { leader: row.get(2)?, epoch: row.get(3)?, until: row.get(4)? };
+            self.others.set(row.get(5)?);
+            Ok((row.get::<i64>(0)?, row.get::<Wall>(1)?, found))
+        })?;
+        let now = clock.max(at);
+        self.now.set(now);
+        self.wrote.set(false);
+        self.writing.set(version);
+        let changed = self.known.replace(Some(version)) != Some(version);
+        let mine = found.leader.as_deref() == Some(&*self.id);
+        let led = self.leads.replace(mine || found.until <= now);
+        let mut row = self.row.borrow_mut();
+        *row = found;
+        if self.leads.get() {
+            if !mine {
+                row.epoch += 1;
+                row.leader = Some(self.id.clone());
+                tracing::info!(epoch = row.epoch, "this process leads");
+            }
+            if !mine || row.until.since(now) < LEASE / 2 {
+                row.until = now + LEASE;
+                self.wrote_row();
+            }
+        } else if led {
+            tracing::warn!(epoch = row.epoch, leader = ?row.leader, "another process leads");
+        }
+        drop(row);
+        if relaxed && !changed {
+            db.send("SET LOCAL synchronous_commit = off", &[])?;
+        }
+        let mut said = std::mem::take(&mut *self.heard.said.lock());
+        let news = changed && self.others.get();
+        if news && self.stirred.get().elapsed() >= LOOK_EVERY {
+            said.everybody = true;
+        }
+        if said.everybody {
+            self.stirred.set(Instant::now());
+        }
+        Ok(Begun {
+            changed,
+            leads: self.leads.get(),
+            at_least: now,
+            topics: said.topics.into_iter().collect(),
+            resources: said.resources.into_iter().collect(),
+            everybody: said.everybody,
+        })
+    }
+
+    /// The row of the leader is to be written with this transaction.
+    fn wrote_row(&self) {
+        self.seen.set(Wall::ZERO);
+    }
+
+    /// Tells the others for whom there may be something, all in one notification.
+    pub(super) fn announce(
+        &self,
+        db: &PostgresDb,
+        topics: &[i64],
+        resources: &[String],
+    ) -> Result<(), Error> {
+        if !self.others.get() || (topics.is_empty() && resources.is_empty()) {
+            return Ok(());
+        }
+        let mut payload = self.id.clone();
+        for topic in topics.iter().collect::<BTreeSet<_>>() {
+            let _ = write!(payload, ";t{topic}");
+        }
+        for resource in resources.iter().collect::<BTreeSet<_>>() {
+            let _ = write!(payload, ";r{resource}");
+        }
+        if payload.len() > NOTIFICATION_BYTES {
+            payload = format!("{};*", self.id);
+        }
+        db.send("SELECT pg_notify(?1, ?2)", &values![&self.channel, &payload])
+    }
+
+    /// The last writes of a transaction; whether it has any.
+    pub(super) fn finish(&self, db: &PostgresDb) -> Result<bool, Error> {
+        let wrote = self.wrote.get();
+        let now = self.now.get();
+        if !wrote && now.since(self.seen.get()) < SEEN / 3 {
+            // It only looked: nothing has to be on disk.
+            db.send("SET LOCAL synchronous_commit = off", &[])?;
+            return Ok(false);
+        }
+        self.writing.set(self.writing.get() + i64::from(wrote));
+        let row = self.row.borrow();
+        db.send(
+            "UPDATE store SET version = ?1, at = ?2, leader = ?3, epoch = ?4, until = ?5 WHERE one",
+            &values![self.writing.get(), now, row.leader.as_deref(), row.epoch, row.until],
+        )?;
+        db.send(
+            "INSERT INTO members (id, version, seen) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET version = excluded.version, seen = excluded.seen",
+            &values![&self.id, self.writing.get(), now],
+        )?;
+        Ok(true)
+    }
+
+    /// The transaction lasts.
+    pub(super) fn committed(&self) {
+        self.known.set(Some(self.writing.get()));
+        self.seen.set(self.now.get());
+    }
+
+    /// When the writer should look although nobody asked.
+    pub(super) fn next_look(&self) -> Duration {
+        let look = LOOK_EVERY.saturating_sub(self.looked.get().elapsed());
+        if !self.leads.get() {
+            return look;
+        }
+        look.min(self.inbox_at.get().saturating_duration_since(Instant::now()))
+    }
+
+    pub(super) const fn leads(&self) -> &Cell<bool> {
+        &self.leads
+    }
+
+    /// Plans the next look into the inbox, after one that found `more` or not.
+    pub(super) fn inbox_looked(&self, more: bool) {
+        let wait = if more { INBOX_MIN } else { (self.inbox_wait.get() * 2).min(INBOX_MAX) };
+        self.inbox_wait.set(wait);
+        self.inbox_at.set(Instant::now() + wait);
+    }
+
+    /// Gives the lead to whoever comes next.
+    pub(super) fn leave(&self, db: &PostgresDb) {
+        let left = db
+            .send("UPDATE store SET until = 0 WHERE leader = ?1", &values![&self.id])
+            .and_then(|()| db.send("DELETE FROM members WHERE id = ?1", &values![&self.id]));
+        if let Err(error) = left {
+            tracing::debug!(%error, "the others will find out that this process has left");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The tables, and how an older schema becomes a newer one.
+
+use tokio_postgres::Client;
+
+use super::{failure, session::Address};
+use crate::Error;
+
+/// Forward only: step `n` takes a schema from version `n` to `n + 1`. A step
+/// that was released is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+
+/// The version this program writes.
+const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// Brings the schema to [`VERSION`], one process at a time.
+pub(super) async fn migrate(client: &Client, address: &Address) -> Result<(), Error> {
+    client.batch_execute("BEGIN").await.map_err(|e| failure(&e))?;
+    let migrated = steps(client, address).await;
+    let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = client.batch_execute(end).await.map_err(|e| failure(&e));
+    migrated.and(ended)
+}
+
+async fn steps(client: &Client, address: &Address) -> Result<(), Error> {
+    let schema = &address.schema;
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('selvedge ' || $1, 0))";
+    client.execute(lock, &[schema]).await.map_err(|e| failure(&e))?;
+    let found = version(client, address).await?;
+    if found == VERSION {
+        return Ok(());
+    }
+    let mut sql = if found == 0 {
+        format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; SET LOCAL search_path = \"{schema}\";")
+    } else {
+        String::new()
+    };
+    sql.extend(MIGRATIONS.iter().skip(found as usize).copied());
+    sql.push_str(&format!("UPDATE store SET schema = {VERSION};"));
+    client.batch_execute(&sql).await.map_err(|e| failure(&e))
+}
+
+/// Fails unless the schema is one that this program writes.
+pub(super) async fn check(client: &Client, address: &Address) -> Result<(), Error> {
+    version(client, address).await.map(drop)
+}
+
+/// The version of the schema: 0 if there is none.
+async fn version(client: &Client, address: &Address) -> Result<u32, Error> {
+    let tables = "SELECT count(*), count(*) FILTER (WHERE tablename = 'store')
+         FROM pg_tables WHERE schemaname = $1";
+    let row = client.query_one(tables, &[&address.schema]).await.map_err(|e| failure(&e))?;
+    let (tables, store): (i64, i64) = (row.get(0), row.get(1));
+    if tables == 0 {
+        return Ok(0);
+    }
+    if store == 0 {
+        let problem = format!("its schema `{}` belongs to another program", address.schema);
+        return Err(Error::Open { path: address.shown.clone(), problem });
+    }
+    let sql = format!("SELECT schema FROM \"{}\".store", address.schema);
+    let row = client.query_one(&sql, &[]).await.map_err(|e| failure(&e))?;
+    let found = u32::try_from(row.get::<_, i64>(0)).unwrap_or(u32::MAX);
+    if found > VERSION {
+        return Err(Error::Newer { found, known: VERSION });
+    }
+    Ok(found)
+}

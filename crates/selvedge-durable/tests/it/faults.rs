@@ -1,0 +1,305 @@
+//! What may happen to a PostgreSQL server and to those who share it, while
+//! clients publish and append: what was acknowledged is there, what was refused
+//! is not, positions and versions are dense, and none is given twice.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use selvedge_durable::{
+    Config, Engine, Error, Postgres,
+    stream::{Append, Expected, NewEvent, ReadEvents, Write},
+    topic::{From, Place, Publish, PutTopic, ReadTopic, Settings},
+};
+
+use crate::{conformance::message, postgres::schema, server::Server};
+
+/// Clients at work.
+struct Load {
+    published: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    clients: tokio::task::JoinSet<Seen>,
+}
+
+/// What a client knows.
+#[derive(Default)]
+struct Seen {
+    published: BTreeMap<u64, String>,
+    appended: BTreeMap<u64, String>,
+    refused: Vec<String>,
+}
+
+impl Load {
+    /// Three publishers and an appender for each of the stores.
+    fn start(stores: &[Postgres]) -> Self {
+        let published = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut clients = tokio::task::JoinSet::new();
+        for (place, store) in stores.iter().enumerate() {
+            for client in 0..3 {
+                let name = format!("{place}.{client}");
+                clients.spawn(publish(store.clone(), name, published.clone(), stop.clone()));
+            }
+            clients.spawn(append(store.clone(), place.to_string(), stop.clone()));
+        }
+        Self { published, stop, clients }
+    }
+
+    /// Waits until so many more are acknowledged.
+    async fn more(&self, count: u64) {
+        let wanted = self.published.load(Ordering::SeqCst) + count;
+        let waited = tokio::time::timeout(Duration::from_secs(120), async {
+            while self.published.load(Ordering::SeqCst) < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.expect("the store serves again");
+    }
+
+    /// Ends the clients and compares what they know with what is stored.
+    async fn check(self, store: &Postgres) {
+        self.stop.store(true, Ordering::SeqCst);
+        let seen = self.clients.join_all().await;
+        let log = log(store).await;
+        let events = store.execute(ReadEvents { after: 0, max: 10_000 }).await.unwrap();
+        for (expected, position) in (1..).zip(log.keys()) {
+            assert_eq!(expected, *position, "positions are dense");
+        }
+        for (expected, event) in (0..).zip(&events) {
+            assert_eq!((event.version, event.position), (expected, expected + 1));
+        }
+        let ids: BTreeMap<u64, String> =
+            events.into_iter().filter_map(|event| Some((event.version, event.id?))).collect();
+        let (mut published, mut appended) = (0, 0);
+        for seen in &seen {
+            for (position, text) in &seen.published {
+                assert_eq!(log.get(position), Some(text), "an acknowledged message is gone");
+            }
+            for (version, id) in &seen.appended {
+                assert_eq!(ids.get(version), Some(id), "an acknowledged event is gone");
+            }
+            for text in &seen.refused {
+                assert!(log.values().all(|stored| stored != text), "{text} was refused");
+            }
+            published += seen.published.len();
+            appended += seen.appended.len();
+        }
+        assert_eq!((published, appended), (log.len(), ids.len()), "nobody published the rest");
+    }
+}
+
+async fn log(store: &Postgres) -> BTreeMap<u64, String> {
+    let (mut log, mut from) = (BTreeMap::new(), From::First);
+    loop {
+        let read = ReadTopic { topic: "t".to_owned(), from, max: 1000 };
+        let messages = store.execute(read).await.unwrap();
+        let Some(last) = messages.last() else { return log };
+        from = From::Position(last.position + 1);
+        for message in messages {
+            let text = String::from_utf8_lossy(&message.payload.unwrap()).into_owned();
+            log.insert(message.position, text);
+        }
+    }
+}
+
+async fn publish(
+    store: Postgres,
+    name: String,
+    count: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> Seen {
+    let mut seen = Seen::default();
+    for n in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let text = format!("{name}.{n}");
+        let publish = Publish { topic: "t".to_owned(), messages: vec![message(&text)] };
+        match store.execute(publish).await {
+            Ok(answers) => {
+                let Place::Log(position) = answers[0].place else { panic!("not in the log") };
+                assert_eq!(seen.published.insert(position, text), None, "given twice");
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(error) => refused(&mut seen, text, &error).await,
+        }
+    }
+    seen
+}
+
+async fn append(store: Postgres, name: String, stop: Arc<AtomicBool>) -> Seen {
+    let (mut seen, mut last) = (Seen::default(), None);
+    for n in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let id = format!("{name}.{n}");
+        let event = NewEvent { id: Some(id.clone()), kind: "x".to_owned(), ..NewEvent::default() };
+        let expected = last.map_or(Expected::None, Expected::Exact);
+        let write = Write { stream: "s".to_owned(), expected, events: vec![event] };
+        match store.execute(Append { writes: vec![write] }).await {
+            Ok(appended) => {
+                last = appended.versions[0];
+                assert_eq!(seen.appended.insert(last.unwrap(), id), None, "accepted twice");
+            }
+            Err(Error::WrongVersion { actual, .. }) => last = actual,
+            Err(error) => refused(&mut seen, id, &error).await,
+        }
+    }
+    seen
+}
+
+async fn refused(seen: &mut Seen, text: String, error: &Error) {
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    seen.refused.push(text);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn open(url: String, schema: &str) -> Postgres {
+    Postgres::open(Config { schema: schema.to_owned(), ..Config::postgres(url) }).unwrap()
+}
+
+async fn with_topic(store: &Postgres) {
+    let put = PutTopic { name: "t".to_owned(), settings: Settings::default() };
+    store.execute(put).await.unwrap();
+}
+
+#[tokio::test]
+async fn several_stores_share_a_database() {
+    let server = Server::shared();
+    let schema = schema();
+    let stores: Vec<Postgres> = (0..3).map(|_| open(server.url(), &schema)).collect();
+    with_topic(&stores[0]).await;
+    let load = Load::start(&stores);
+    load.more(300).await;
+    load.check(&stores[1]).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_are_made_again() {
+    let server = Server::shared();
+    let schema = schema();
+    let stores = [open(server.url(), &schema), open(server.url(), &schema)];
+    with_topic(&stores[0]).await;
+    let load = Load::start(&stores);
+    // Nobody else works in this schema, and a connection says what it did last.
+    let cut = "SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks l
+         WHERE l.relation = 'SCHEMA.store'::regclass AND l.mode = 'RowExclusiveLock'";
+    let cut = cut.replace("SCHEMA", &schema);
+    let mut cuts = 0;
+    for _ in 0..60 {
+        cuts += server.psql(&cut).parse::<u64>().unwrap();
+        load.more(3).await;
+    }
+    assert!(cuts > 5, "{cuts} connections were cut in a transaction");
+    load.check(&stores[1]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_under_load_loses_nothing() {
+    let server = Server::own();
+    let stores = [open(server.url(), "one"), open(server.url(), "one")];
+    with_topic(&stores[0]).await;
+    let load = Load::start(&stores);
+    for _ in 0..3 {
+        load.more(50).await;
+        server.crash();
+        server.start();
+    }
+    load.more(50).await;
+    load.check(&stores[0]).await;
+}
+
+#[tokio::test]
+async fn a_promoted_standby_has_what_was_acknowledged() {
+    let server = Server::own();
+    let standby = server.standby();
+    let url = format!(
+        "postgres://postgres@{},{}/postgres?target_session_attrs=read-write",
+        server.host(),
+        standby.host()
+    );
+    let store = open(url, "one");
+    with_topic(&store).await;
+    let load = Load::start(std::slice::from_ref(&store));
+    load.more(100).await;
+    server.crash();
+    standby.promote();
+    load.more(100).await;
+    load.check(&store).await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_committed_late_leaves_the_inbox_too() {
+    let server = Server::shared();
+    let schema = schema();
+    let store = open(server.url(), &schema);
+    with_topic(&store).await;
+    let url = server.url();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let serving = tokio::spawn(connection);
+    // The earlier number is committed last.
+    let insert = |text: &str| {
+        format!(
+            "INSERT INTO {schema}.inbox (topic, key, payload, headers) VALUES ('t', 'k', '{text}', '{{\"a\": \"b\"}}');"
+        )
+    };
+    client.batch_execute(&format!("BEGIN; {}", insert("late"))).await.unwrap();
+    server.psql(&insert("early"));
+    server.psql(&insert("bad").replace("'t'", "'nowhere'"));
+    wait_for(&store, 1).await;
+    client.batch_execute("COMMIT").await.unwrap();
+    wait_for(&store, 2).await;
+    let log = log(&store).await;
+    assert_eq!(log.values().collect::<Vec<_>>(), ["early", "late"]);
+    let read = ReadTopic { topic: "t".to_owned(), from: From::First, max: 1 };
+    let first = store.execute(read).await.unwrap().remove(0);
+    assert_eq!(first.headers, [("a".to_owned(), "b".to_owned())]);
+    assert_eq!(first.key.as_deref(), Some("k"));
+    let refused = server.psql(&format!("SELECT topic, problem FROM {schema}.refused"));
+    assert_eq!(refused, "nowhere|no topic `nowhere`");
+    assert_eq!(server.psql(&format!("SELECT count(*) FROM {schema}.inbox")), "0");
+    drop(client);
+    serving.await.unwrap().unwrap();
+}
+
+async fn wait_for(store: &Postgres, count: usize) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        while log(store).await.len() < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("the inbox is looked into");
+}
+
+#[tokio::test]
+async fn a_database_that_will_not_do_is_refused() {
+    let server = Server::own();
+    let refused = |config: Config| Postgres::open(config).unwrap_err();
+    let encrypted = refused(Config::postgres(format!("{}?sslmode=require", server.url())));
+    assert!(encrypted.to_string().contains("sslmode=require"), "{encrypted}");
+    drop(open(server.url(), "selvedge"));
+    server.psql("UPDATE selvedge.store SET schema = 99");
+    let newer = refused(Config::postgres(server.url()));
+    assert!(matches!(newer, Error::Newer { found: 99, .. }), "{newer}");
+    server.psql("CREATE SCHEMA mine CREATE TABLE other (x int)");
+    let mine = refused(Config { schema: "mine".to_owned(), ..Config::postgres(server.url()) });
+    assert!(mine.to_string().contains("another program"), "{mine}");
+    server.psql("ALTER SYSTEM SET fsync = off");
+    server.psql("SELECT pg_reload_conf()");
+    let reloaded = tokio::time::timeout(Duration::from_secs(60), async {
+        while server.psql("SHOW fsync") != "off" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    reloaded.await.expect("a setting is taken in");
+    let forgetful = refused(Config::postgres(server.url()));
+    assert!(forgetful.to_string().contains("fsync"), "{forgetful}");
+    let bad = refused(Config::postgres("postgres://localhost:notaport/x"));
+    assert_eq!(bad.code(), "SV0400");
+}

@@ -1,0 +1,187 @@
+//! PostgreSQL servers for tests: one that all tests of a run share, and some
+//! that a test has for itself and may do harm to.
+
+use std::{
+    fs::File,
+    os::unix::process::{CommandExt, parent_id},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A server in a folder of its own, reached by a socket in it.
+pub(crate) struct Server {
+    folder: PathBuf,
+    /// Whether it goes with this value.
+    own: bool,
+}
+
+/// The folder of the server's programs.
+fn programs() -> PathBuf {
+    if let Some(program) = std::env::var_os("SELVEDGE_POSTGRES") {
+        // Others know where their programs lie only by the real path.
+        let program = std::fs::canonicalize(program).unwrap();
+        return program.parent().unwrap().to_owned();
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").map(|entries| {
+        entries.flatten().map(|entry| entry.path().join("bin")).filter(|bin| bin.is_dir()).max()
+    });
+    versions.ok().flatten().expect(
+        "no PostgreSQL here: install it, name its program in SELVEDGE_POSTGRES, or let `cargo xtask test` do it",
+    )
+}
+
+/// A program of the server, not as root, which it refuses.
+fn command(program: &str) -> Command {
+    let path = programs().join(program);
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout.trim_ascii() == b"0"
+}
+
+fn run(command: &mut Command, folder: &Path) {
+    let status = command.status().unwrap();
+    let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    assert!(status.success(), "{command:?}: {status}\n{}", log());
+}
+
+impl Server {
+    /// The one that the tests of a run share; it ends soon after the run.
+    pub(crate) fn shared() -> Self {
+        let run = parent_id();
+        let folder = std::env::temp_dir().join(format!("selvedge-postgres-{run}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = File::create(folder.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let server = Self { folder, own: false };
+        if !server.folder.join("ready").exists() {
+            server.make();
+            server.start();
+            let folder = server.folder.display();
+            let wait = format!("while kill -0 {run} 2>/dev/null; do sleep 1; done");
+            let end = format!(
+                "kill -QUIT $(head -1 {folder}/data/postmaster.pid); sleep 1; rm -rf {folder}"
+            );
+            let mut reaper = Command::new("sh");
+            reaper.args(["-c", &format!("{wait}; {end}")]).process_group(0);
+            let null = Stdio::null;
+            let reaper = reaper.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+            // It outlives this process, which is one of many in a run.
+            std::mem::forget(reaper);
+            File::create(server.folder.join("ready")).unwrap();
+        }
+        server
+    }
+
+    /// One for this test alone.
+    pub(crate) fn own() -> Self {
+        let server = Self::folder();
+        server.make();
+        server.start();
+        server
+    }
+
+    fn folder() -> Self {
+        let folder = tempfile::Builder::new().prefix("selvedge-postgres-").tempdir().unwrap();
+        Self { folder: folder.keep(), own: true }
+    }
+
+    /// A standby that follows this server, which then waits for it with each commit.
+    pub(crate) fn standby(&self) -> Self {
+        let standby = Self::folder();
+        standby.give_away();
+        let mut copy = command("pg_basebackup");
+        copy.arg("-D").arg(standby.data()).arg("-h").arg(&self.folder);
+        run(copy.args(["-U", "postgres", "-R", "-X", "stream", "-c", "fast"]), &standby.folder);
+        let mut settings =
+            std::fs::read_to_string(standby.data().join("postgresql.auto.conf")).unwrap();
+        settings.push_str(&format!("unix_socket_directories = '{}'\n", standby.folder.display()));
+        std::fs::write(standby.data().join("postgresql.auto.conf"), settings).unwrap();
+        standby.start();
+        self.psql("ALTER SYSTEM SET synchronous_standby_names = '*'; ");
+        self.psql("SELECT pg_reload_conf()");
+        standby
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn give_away(&self) {
+        if is_root() {
+            run(Command::new("chown").arg("postgres:postgres").arg(&self.folder), &self.folder);
+        }
+    }
+
+    fn make(&self) {
+        self.give_away();
+        let mut make = command("initdb");
+        make.arg("-D").arg(self.data());
+        make.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
+        run(&mut make, &self.folder);
+        let settings = format!(
+            "listen_addresses = ''\nunix_socket_directories = '{}'\nmax_connections = 300\n\
+             shared_buffers = 32MB\n",
+            self.folder.display()
+        );
+        std::fs::write(self.data().join("postgresql.auto.conf"), settings).unwrap();
+    }
+
+    pub(crate) fn start(&self) {
+        let mut start = command("pg_ctl");
+        start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));
+        run(start.args(["-w", "-t", "120", "start"]), &self.folder);
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn crash(&self) {
+        let mut stop = command("pg_ctl");
+        stop.arg("-D").arg(self.data());
+        run(stop.args(["-m", "immediate", "-w", "stop"]), &self.folder);
+    }
+
+    /// Makes a standby the one that writes.
+    pub(crate) fn promote(&self) {
+        let mut promote = command("pg_ctl");
+        promote.arg("-D").arg(self.data());
+        run(promote.args(["-w", "promote"]), &self.folder);
+    }
+
+    /// A host of a connection string.
+    pub(crate) fn host(&self) -> String {
+        self.folder.display().to_string().replace('/', "%2F")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.host())
+    }
+
+    /// What a statement says, told beside the store.
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        let mut psql = command("psql");
+        psql.arg("-h").arg(&self.folder).args(["-U", "postgres", "-At", "-c", sql]);
+        let output = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.own {
+            let mut stop = command("pg_ctl");
+            let _ = stop.arg("-D").arg(self.data()).args(["-m", "immediate", "stop"]).status();
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
