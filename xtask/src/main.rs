@@ -24,9 +24,9 @@ const HELP: &str = "\
 cargo xtask <COMMAND>
 
   test [--quick]   everything a fresh clone needs: format, clippy, tidy, all tests with the real
-                   servers they need, doctests, documentation. With CI=true a suite that cannot
-                   run is a failure; otherwise it is named. --quick leaves out real servers,
-                   documentation and model checking.
+                   servers they need, long simulations, doctests, documentation. With CI=true a suite
+                   that cannot run is a failure; otherwise it is named. --quick leaves out real
+                   servers, long simulations, documentation and model checking.
   ci               the same as `CI=true cargo xtask test`
   tidy             the rules of the house that a compiler does not know
   index            write docs/errors/README.md from the pages beside it

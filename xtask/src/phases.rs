@@ -96,6 +96,15 @@ pub(crate) fn test(root: &Path, scope: Scope) -> ExitCode {
         }
     }
     phases.cargo("tests", &arguments, &environment);
+    if !scope.quick {
+        let long = if nextest {
+            &["nextest", "run", "--profile", "long", "--cargo-profile", "long", "--no-fail-fast"][..]
+        } else {
+            &["test", "--profile", "long", "--no-fail-fast"]
+        };
+        let arguments = [long, &["--package", "selvedge-sim", "--test", "it"]].concat();
+        phases.cargo("long simulations", &arguments, &[("SELVEDGE_LONG", "1")]);
+    }
     phases.cargo("doctests", &["test", "--workspace", "--doc"], &[]);
     if !scope.quick {
         phases.cargo(

@@ -11,6 +11,17 @@ use selvedge_patterns::time::{Duration, nanos};
 
 use crate::distribution::{Distribution, Impossible};
 
+/// Calls that one service makes per request, at most.
+const EDGES_MAX: usize = 255;
+/// Calls below one request, on average, at most.
+const CALLS_PER_REQUEST_MAX: f64 = 100_000.0;
+/// Instances, and gateways, at most.
+const STATIONS_MAX: f64 = 100_000.0;
+/// Bins of the time series, at most.
+const BINS_MAX: f64 = 1_000_000.0;
+/// Allowances of one client on all gateways, at most.
+const LIMITS_MAX: f64 = 1_000_000.0;
+
 /// Everything one replication needs besides its seed.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -575,6 +586,17 @@ impl Scenario {
         if self.run.duration.is_zero() || self.run.bin.is_zero() || self.run.seeds == 0 {
             return Err(Refused::Fault("duration, bin and seeds must be positive".into()));
         }
+        let bins = nanos(self.run.duration).div_ceil(nanos(self.run.bin));
+        let stations: f64 = self.services.iter().map(|service| f64::from(service.replicas)).sum();
+        for (what, value, most, must) in [
+            ("the bins of a run", bins as f64, BINS_MAX, "at most 1000000"),
+            ("the instances of all services", stations, STATIONS_MAX, "at most 100000"),
+            ("the gateways", f64::from(self.gateways), STATIONS_MAX, "at most 100000"),
+        ] {
+            if value > most {
+                return Err(Refused::Range { what: what.into(), value, must });
+            }
+        }
         if self.run.warm_up >= self.run.duration {
             return Err(Refused::Fault("the warm-up must end before the run does".into()));
         }
@@ -595,10 +617,7 @@ impl Scenario {
             }
             Arrivals::Mmpp { rates, dwell } => {
                 positive(&format!("the rates of {name}"), rates[0].max(rates[1]))?;
-                positive(
-                    &format!("the lower rate of {name} plus one"),
-                    rates[0].min(rates[1]) + 1.0,
-                )?;
+                not_negative(&format!("the lower rate of {name}"), rates[0].min(rates[1]))?;
                 positive(
                     &format!("the dwell times of {name}"),
                     nanos(dwell[0].min(dwell[1])) as f64,
@@ -622,6 +641,14 @@ impl Scenario {
         }
         if let Some((limit, keys)) = &client.limit {
             positive(&format!("the keys of {name}"), f64::from(*keys))?;
+            let limits = f64::from(*keys) * f64::from(self.gateways);
+            if limits > LIMITS_MAX {
+                return Err(Refused::Range {
+                    what: format!("the keys of {name} on all gateways"),
+                    value: limits,
+                    must: "at most 1000000",
+                });
+            }
             if let Err(error) = limit.validate() {
                 let (key, problem) = (format!("limit.{}", error.key), error.to_string());
                 return Err(Refused::Policy { service: name.clone(), key, problem });
@@ -644,6 +671,13 @@ impl Scenario {
     fn validate_service(&self, service: &Service) -> Result<(), Refused> {
         let name = &service.name;
         positive(&format!("the replicas of {name}"), f64::from(service.replicas))?;
+        if service.calls.len() > EDGES_MAX {
+            return Err(Refused::Range {
+                what: format!("the calls of {name}"),
+                value: service.calls.len() as f64,
+                must: "at most 255",
+            });
+        }
         positive(&format!("the slots of {name}"), f64::from(service.slots))?;
         service.time.validate().map_err(|why| Refused::Distribution {
             what: format!("service time of {name}"),
@@ -651,6 +685,7 @@ impl Scenario {
         })?;
         share(&format!("the fast errors of {name}"), service.errors.fast)?;
         share(&format!("the slow errors of {name}"), service.errors.slow)?;
+        share(&format!("all errors of {name}"), service.errors.fast + service.errors.slow)?;
         match service.slowdown {
             Slowdown::None => {}
             Slowdown::Linear { per_request } => {
@@ -666,7 +701,7 @@ impl Scenario {
             positive(&format!("the cache keys of {name}"), cache.keys)?;
         }
         if let Some(cold) = service.cold_start
-            && cold.factor < 1.0
+            && (cold.factor < 1.0 || !cold.factor.is_finite())
         {
             return Err(Refused::Range {
                 what: format!("the cold start of {name}"),
@@ -703,7 +738,42 @@ impl Scenario {
         let mut state = vec![0; self.services.len()];
         (0..self.services.len()).try_for_each(|at| {
             if state[at] == 0 { visit(&self.services, at, &mut state) } else { Ok(()) }
-        })
+        })?;
+        // Calls below one request multiply along every path.
+        let mut below = vec![0.0; self.services.len()];
+        for service in self.callees_first() {
+            let model = &self.services[service];
+            let made =
+                model.calls.iter().map(|edge| edge.probability * (1.0 + below[edge.service]));
+            below[service] = made.sum();
+            if below[service] > CALLS_PER_REQUEST_MAX {
+                return Err(Refused::Range {
+                    what: format!("the calls below one request of {}", model.name),
+                    value: below[service],
+                    must: "at most 100000: nobody would wait for it",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The services, each after all that it calls. The graph has no circle.
+    fn callees_first(&self) -> Vec<usize> {
+        fn visit(services: &[Service], at: usize, seen: &mut [bool], order: &mut Vec<usize>) {
+            if std::mem::replace(&mut seen[at], true) {
+                return;
+            }
+            for edge in &services[at].calls {
+                visit(services, edge.service, seen, order);
+            }
+            order.push(at);
+        }
+        let mut order = Vec::with_capacity(self.services.len());
+        let mut seen = vec![false; self.services.len()];
+        for at in 0..self.services.len() {
+            visit(&self.services, at, &mut seen, &mut order);
+        }
+        order
     }
 
     fn validate_fault(&self, fault: &Fault) -> Result<(), Refused> {
@@ -712,6 +782,9 @@ impl Scenario {
                 "a fault at {:?} begins after the run of {:?}",
                 fault.at, self.run.duration
             )));
+        }
+        if fault.lasts.is_zero() && !matches!(fault.kind, FaultKind::CacheFlush { .. }) {
+            return Err(Refused::Fault(format!("a fault at {:?} lasts for no time", fault.at)));
         }
         if fault.ramp > fault.lasts {
             return Err(Refused::Fault(format!(
@@ -756,18 +829,16 @@ impl Scenario {
     pub fn visit_rates(&self) -> Vec<f64> {
         let mut rates = vec![0.0; self.services.len()];
         for client in &self.clients {
-            self.spread(client.target, client.arrivals.rate().unwrap_or(0.0), &mut rates);
+            rates[client.target] += client.arrivals.rate().unwrap_or(0.0);
+        }
+        for caller in self.callees_first().into_iter().rev() {
+            let model = &self.services[caller];
+            let miss = 1.0 - model.cache.map_or(0.0, |cache| cache.hit);
+            for edge in &model.calls {
+                rates[edge.service] += rates[caller] * miss * edge.probability;
+            }
         }
         rates
-    }
-
-    fn spread(&self, service: usize, rate: f64, rates: &mut [f64]) {
-        rates[service] += rate;
-        let model = &self.services[service];
-        let miss = 1.0 - model.cache.map_or(0.0, |cache| cache.hit);
-        for edge in &model.calls {
-            self.spread(edge.service, rate * miss * edge.probability, rates);
-        }
     }
 
     /// When the first fault begins and the last one ends, in nanoseconds.

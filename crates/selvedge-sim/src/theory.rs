@@ -102,6 +102,37 @@ pub fn retrial_orbit(arrival_rate: f64, service_rate: f64, retrial_rate: f64) ->
     rho * (arrival_rate + rho * retrial_rate) / ((1.0 - rho) * retrial_rate)
 }
 
+/// Throughput and mean response time of `users` who call one exponential
+/// server, think for `think` on average, and call again.
+///
+/// Source: Reiser and Lavenberg, "Mean-value analysis of closed multichain
+/// queuing networks", JACM 1980.
+#[must_use]
+pub fn closed(users: u32, think: f64, service: f64) -> (f64, f64) {
+    let (mut queue, mut throughput, mut response) = (0.0, 0.0, 0.0);
+    for n in 1..=users {
+        response = service * (1.0 + queue);
+        throughput = f64::from(n) / (response + think);
+        queue = throughput * response;
+    }
+    (throughput, response)
+}
+
+/// Mean rate, and variance over mean of the count in `width`, of arrivals whose
+/// rate jumps between two values that last `dwell` on average (MMPP-2).
+///
+/// Source: Fischer and Meier-Hellstern, "The Markov-modulated Poisson process
+/// (MMPP) cookbook", Performance Evaluation 1993.
+#[must_use]
+pub fn mmpp_counts(rates: [f64; 2], dwell: [f64; 2], width: f64) -> (f64, f64) {
+    let shares = dwell.map(|stay| stay / (dwell[0] + dwell[1]));
+    let mean = rates[0] * shares[0] + rates[1] * shares[1];
+    let jumps = 1.0 / dwell[0] + 1.0 / dwell[1];
+    let spread = (rates[0] - rates[1]) * (rates[0] - rates[1]) * shares[0] * shares[1];
+    let lasting = width / jumps - (1.0 - libm::exp(-jumps * width)) / (jumps * jumps);
+    (mean, 1.0 + 2.0 * spread * lasting / (mean * width))
+}
+
 /// Mean time in system (in service times) when each arrival joins the shortest
 /// of `choices` queues picked at random, for infinitely many servers.
 ///

@@ -347,6 +347,10 @@ impl<'a> World<'a> {
             }
             Kind::HopTimer => self.hop_timer(id, generation),
             Kind::CallerWake => self.wake_caller(id),
+            // A fault at the edge of a bin belongs to what comes after it.
+            Kind::Weather if self.bin_ends_now() => {
+                self.agenda.push(self.now, self.now, word(Kind::Weather, 0, 0));
+            }
             Kind::Weather => self.weather_changes(),
             Kind::Bin => self.close_bin(),
             Kind::WindowOpens => self.window_edge(true),
@@ -363,6 +367,11 @@ impl<'a> World<'a> {
             self.bin += 1;
             self.agenda.push(self.now, self.now + self.bin_ns, word(Kind::Bin, 0, 0));
         }
+    }
+
+    /// Whether the present bin is about to be closed.
+    fn bin_ends_now(&self) -> bool {
+        self.bin + 1 < self.record.bins.len() && self.now == (self.bin as u64 + 1) * self.bin_ns
     }
 
     fn sample_levels(&mut self) {
@@ -416,7 +425,7 @@ impl<'a> World<'a> {
         for (service, model) in self.scenario.services.iter().enumerate() {
             let into = &mut self.record.services[service];
             into.mean_present /= width;
-            into.utilisation /= width * f64::from(model.slots * model.replicas);
+            into.utilisation /= width * f64::from(model.slots) * f64::from(model.replicas);
         }
         self.record.mean_orbit /= width;
         if closed_early {
@@ -433,6 +442,7 @@ impl<'a> World<'a> {
         self.account_for_the_living();
         self.record.clients.undecided = self.counted_alive;
         self.record.broken = self.check_sums();
+        debug_assert_eq!(self.record.broken, None, "seed {}", self.record.seed);
         for (service, bins) in self.record.service_bins.iter().enumerate() {
             for bin in bins {
                 self.record.hash =
@@ -460,6 +470,13 @@ impl<'a> World<'a> {
 
     /// Little's law and conservation, exactly (V33, V34).
     fn check_sums(&self) -> Option<String> {
+        let clients = &self.record.clients;
+        if clients.requests != clients.good + clients.failed + clients.undecided {
+            return Some(format!(
+                "{} calls of clients began, {} went well, {} failed, {} are undecided",
+                clients.requests, clients.good, clients.failed, clients.undecided
+            ));
+        }
         for (model, totals) in self.scenario.services.iter().zip(&self.record.services) {
             let name = &model.name;
             if totals.area != totals.sojourns {
