@@ -17,6 +17,7 @@ mod config;
 mod error;
 pub mod event;
 mod operation;
+pub mod projection;
 
 mod postgres;
 mod sqlite;

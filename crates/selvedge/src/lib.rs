@@ -12,7 +12,8 @@
 //! - [`tower`]: every pattern as a [tower](https://docs.rs/tower) layer, for
 //!   hyper, axum, tonic and whatever else speaks `Service`.
 //! - [`durable`]: topics, queues, event streams, state, leases and timers in one
-//!   file; [`durable::aggregate`] and [`durable::event`] for event sourcing.
+//!   file; [`durable::aggregate`] and [`durable::event`] for event sourcing,
+//!   [`durable::projection`] for read models.
 //!
 //! # A breaker without a clock
 //!

@@ -18,6 +18,7 @@ macro_rules! cases {
 
 pub(crate) mod aggregates;
 pub(crate) mod groups;
+pub(crate) mod projections;
 pub(crate) mod schedules;
 pub(crate) mod state;
 pub(crate) mod streams;
@@ -133,6 +134,7 @@ macro_rules! suite {
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);
         crate::conformance::aggregates::suite!($open);
+        crate::conformance::projections::suite!($open);
     };
 }
 pub(crate) use suite;

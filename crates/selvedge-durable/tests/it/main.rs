@@ -6,5 +6,6 @@ mod conformance;
 mod crash;
 mod faults;
 mod postgres;
+mod projection;
 mod server;
 mod store;
