@@ -5,7 +5,7 @@
 //! there are batches, and a stream of lines on which many publishes are under
 //! way at once. A store is all it knows: any [`Engine`] will do.
 
-mod cloud;
+pub(crate) mod cloud;
 mod groups;
 mod openapi;
 mod problem;

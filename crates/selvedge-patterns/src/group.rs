@@ -160,6 +160,12 @@ pub enum Verdict {
     },
     /// Failed, and no repeat can help: make it a dead letter now.
     Park,
+    /// Not looked at: offer it again after this time, and the delivery does not
+    /// count as an attempt.
+    Release {
+        /// How long to wait.
+        after: Duration,
+    },
 }
 
 /// What became of a settled delivery.
@@ -368,6 +374,14 @@ impl Group {
                 let wait = after.unwrap_or_else(|| self.config.backoff(receipt.attempt, rng));
                 let at = now + wait;
                 self.change(position, |exception| exception.state = State::Waiting { until: at });
+                Ok(Settled::Retry { at })
+            }
+            Verdict::Release { after } => {
+                let at = now + after;
+                self.change(position, |exception| {
+                    exception.state = State::Waiting { until: at };
+                    exception.attempt -= 1;
+                });
                 Ok(Settled::Retry { at })
             }
         }

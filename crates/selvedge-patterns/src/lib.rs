@@ -26,6 +26,7 @@ mod loom_tests;
 pub mod outcome;
 pub mod outlier;
 pub mod policy;
+pub mod push;
 pub mod quantile;
 pub mod random;
 pub mod retry;

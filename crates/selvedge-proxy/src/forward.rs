@@ -179,6 +179,8 @@ impl Forward<'_> {
         self.label(&mut parts, target.route);
         let fallback = match route {
             Some((_, live)) => live.fallback,
+            // The program itself wants to know that it failed.
+            None if self.entry.is_ours() => None,
             None => service.fallback(),
         };
         let safety = request.2;

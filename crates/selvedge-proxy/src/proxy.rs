@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// The snapshot's generation, where a worker can see it change for the price of a load.
     pub(crate) generation: AtomicU64,
     control: Mutex<Control>,
+    /// Connections made from within: they go to each worker in turn.
+    turns: AtomicU64,
     workers: Vec<mpsc::UnboundedSender<Command>>,
 }
 
@@ -137,6 +139,7 @@ impl Proxy {
             registry: Registry::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(1),
+            turns: AtomicU64::new(0),
             control: Mutex::new(Control {
                 listeners: Vec::new(),
                 resolved,
@@ -314,6 +317,37 @@ impl Handle {
     pub fn service(&self, name: &str) -> Option<Arc<Live>> {
         let snapshot = self.shared.snapshot.load();
         Some(snapshot.services[*snapshot.by_name.get(name)?].live.clone())
+    }
+
+    /// A connection on which this program itself can call
+    /// `/<service>/<path>`, by the policies of the service and without an
+    /// ambassador that others could reach; a fallback never answers for the
+    /// service here. Non-blocking; it speaks HTTP/1.1, or
+    /// HTTP/2 to who begins with its preface, and ends when the data plane drains.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no sockets left.
+    pub fn connect(&self) -> io::Result<std::net::TcpStream> {
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        let ours = std::net::TcpStream::connect(listener.local_addr()?)?;
+        let own = ours.local_addr()?;
+        // Whoever else found the port in this moment is turned away.
+        let theirs = loop {
+            let (stream, peer) = listener.accept()?;
+            if peer == own {
+                break stream;
+            }
+        };
+        ours.set_nonblocking(true)?;
+        ours.set_nodelay(true)?;
+        theirs.set_nonblocking(true)?;
+        let turn = self.shared.turns.fetch_add(1, Ordering::Relaxed) as usize;
+        let worker = &self.shared.workers[turn % self.shared.workers.len()];
+        worker
+            .send(Command::Serve { peer: own, stream: theirs })
+            .map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?;
+        Ok(ours)
     }
 
     /// What has been counted about the service called `name`.

@@ -35,11 +35,16 @@ use crate::trace::Scribe;
 /// How long a drain waits for a connection on which nothing was ever asked.
 const DRAIN_UNUSED_AFTER: Duration = Duration::from_millis(500);
 
+/// Of connections that were not accepted from a listener.
+const NO_LISTENER: u64 = u64::MAX;
+
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept from this socket too.
     Listen { id: u64, name: Option<Arc<str>>, protocol: Downstream, socket: std::net::TcpListener },
+    /// Serve this connection as one to the ambassador.
+    Serve { peer: SocketAddr, stream: std::net::TcpStream },
     /// Accept no more from that socket; let its connections end.
     Close { id: u64 },
     /// Accept no more at all; end when all connections have.
@@ -165,6 +170,10 @@ impl Worker {
                         Err(error) => tracing::error!(%error, "cannot accept from a socket"),
                     }
                 }
+                Command::Serve { peer, stream } => match TcpStream::from_std(stream) {
+                    Ok(stream) => self.begin(NO_LISTENER, None, Downstream::Auto, stream, peer),
+                    Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                },
                 Command::Close { id } => {
                     if let Some(task) = accepting.remove(&id) {
                         task.abort();
@@ -239,19 +248,7 @@ impl Worker {
                 self.changed.notified().await;
             }
             match socket.accept().await {
-                Ok((stream, peer)) => {
-                    let entry = self.enter(id, name.clone(), peer);
-                    let key = self.next_connection.replace(self.next_connection.get() + 1);
-                    self.connections.borrow_mut().insert(key, entry.clone());
-                    self.counts.connections.add(1);
-                    self.counts.accepted.add(1);
-                    let worker = self.clone();
-                    tokio::task::spawn_local(async move {
-                        let _leave = Leave { worker: worker.clone(), key };
-                        let _ = stream.set_nodelay(true);
-                        serve(worker, entry, stream, protocol).await;
-                    });
-                }
+                Ok((stream, peer)) => self.begin(id, name.clone(), protocol, stream, peer),
                 Err(error) => {
                     // Out of descriptors, mostly: what helps is that others end.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -259,6 +256,27 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn begin(
+        self: &Rc<Self>,
+        id: u64,
+        name: Option<Arc<str>>,
+        protocol: Downstream,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) {
+        let entry = self.enter(id, name, peer);
+        let key = self.next_connection.replace(self.next_connection.get() + 1);
+        self.connections.borrow_mut().insert(key, entry.clone());
+        self.counts.connections.add(1);
+        self.counts.accepted.add(1);
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            let _leave = Leave { worker: worker.clone(), key };
+            let _ = stream.set_nodelay(true);
+            serve(worker, entry, stream, protocol).await;
+        });
     }
 
     fn enter(&self, listener_id: u64, listener: Option<Arc<str>>, peer: SocketAddr) -> Rc<Entry> {
@@ -405,6 +423,11 @@ impl Entry {
         if !waker.will_wake(cx.waker()) {
             waker.clone_from(cx.waker());
         }
+    }
+
+    /// Whether this program is the caller.
+    pub(crate) const fn is_ours(&self) -> bool {
+        self.listener_id == NO_LISTENER
     }
 
     /// Whether the connection may not be kept after the current request.

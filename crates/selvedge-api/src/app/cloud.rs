@@ -4,8 +4,10 @@
 //! them; `source` and `id` together are its dedupe id, since the standard says
 //! that they name one event.
 
+use std::{collections::BTreeMap, fmt::Write};
+
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use selvedge_durable::topic::{Message, NewMessage};
 use serde_json::{Map, Value};
 
@@ -113,14 +115,13 @@ fn finish(headers: Vec<(String, String)>, payload: Option<Bytes>) -> Result<NewM
     Ok(NewMessage { key, headers, payload, dedupe_id, ..NewMessage::default() })
 }
 
-/// A message as one event in JSON; one that was not published as a CloudEvent
-/// gets the attributes that it must have.
-pub(super) fn event(topic: &str, message: &Message) -> Value {
-    let mut event = Map::new();
-    let mut media_type = None;
+/// The attributes and the media type of a message; one that was not published
+/// as a CloudEvent gets the attributes that it must have.
+fn attributes(topic: &str, message: &Message) -> (BTreeMap<String, String>, Option<String>) {
+    let (mut attributes, mut media_type) = (BTreeMap::new(), None);
     for (name, value) in &message.headers {
         if let Some(name) = name.strip_prefix("ce-") {
-            event.insert(name.to_owned(), value.clone().into());
+            attributes.insert(name.to_owned(), value.clone());
         } else if name == "content-type" {
             media_type = Some(value.clone());
         }
@@ -133,8 +134,46 @@ pub(super) fn event(topic: &str, message: &Message) -> Value {
         ("time", super::wire::time(message.at)),
     ];
     for (name, value) in defaults {
-        event.entry(name.to_owned()).or_insert_with(|| value.into());
+        attributes.entry(name.to_owned()).or_insert(value);
     }
+    (attributes, media_type)
+}
+
+/// The headers of a message as an event in binary mode; its payload is the body.
+pub(crate) fn headers(topic: &str, message: &Message) -> HeaderMap {
+    let (attributes, media_type) = attributes(topic, message);
+    let mut headers = HeaderMap::new();
+    for (name, value) in attributes {
+        // What is no attribute's name was no CloudEvent's: it stays behind.
+        let name = HeaderName::try_from(format!("ce-{name}"));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(encode(&value))) {
+            headers.insert(name, value);
+        }
+    }
+    if let Some(value) = media_type.and_then(|value| HeaderValue::try_from(value).ok()) {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    headers
+}
+
+/// An attribute as a header's value: percent-encoded where it must be.
+fn encode(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_graphic() && !b"\"%".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A message as one event in JSON.
+pub(crate) fn event(topic: &str, message: &Message) -> Value {
+    let (attributes, media_type) = attributes(topic, message);
+    let mut event: Map<String, Value> =
+        attributes.into_iter().map(|(name, value)| (name, value.into())).collect();
     let Some(payload) = &message.payload else { return Value::Object(event) };
     let is_json = media_type.as_deref().is_some_and(|text| {
         let text = text.split(';').next().unwrap_or_default().trim();

@@ -614,7 +614,11 @@ impl Apply for Settle {
         let mut live = tx.take_group(&self.topic, &self.group)?;
         let mut answers = Vec::with_capacity(size);
         for reply in &self.replies {
-            if matches!(reply.verdict, Verdict::Retry { after: Some(wait) } if too_far(wait)) {
+            if matches!(
+                reply.verdict,
+                Verdict::Retry { after: Some(wait) } | Verdict::Release { after: wait }
+                    if too_far(wait)
+            ) {
                 return Err(Error::invalid("after", "must be at most a year"));
             }
             let answer = tx.settle(&mut live, reply)?;

@@ -44,6 +44,24 @@ fn an_acknowledged_message_leaves_no_trace() {
 }
 
 #[test]
+fn what_was_not_looked_at_costs_no_attempt() {
+    let mut group = group(Config { attempts: 1, ..Config::default() });
+    let mut receipt = deliver(group.offer(at(0), 1, 10, None));
+    for fence in 2..20 {
+        let release = Verdict::Release { after: Duration::from_secs(1) };
+        let again = Settled::Retry { at: at(fence) };
+        assert_eq!(group.settle(at(fence - 1), receipt, release, &mut rng()), Ok(again));
+        assert!(group.settle(at(fence - 1), receipt, Verdict::Ack, &mut rng()).is_err());
+        assert_eq!(group.wake(at(fence) - Duration::from_millis(1), fence), None);
+        let next = due(group.wake(at(fence), fence));
+        assert_eq!((next.attempt, next.fence), (1, fence), "the receipt is another one");
+        receipt = next;
+    }
+    let dead = group.settle(at(20), receipt, Verdict::Retry { after: None }, &mut rng());
+    assert_eq!(dead, Ok(Settled::Dead(Cause::Attempts)), "a failure still counts");
+}
+
+#[test]
 fn an_expired_lease_makes_the_old_receipt_stale() {
     let mut group = group(Config::default());
     let first = deliver(group.offer(at(0), 1, 10, None));

@@ -7,6 +7,7 @@ use super::*;
 
 cases!(
     groups,
+    what_is_released_costs_no_attempt,
     consumers_share_and_groups_do_not,
     an_unanswered_message_comes_again,
     a_stale_receipt_changes_nothing,
@@ -308,4 +309,25 @@ pub(crate) async fn a_group_can_be_changed_and_removed<E: TestEngine>(world: &Wo
     world.group("t", "g", Config::default()).await;
     assert_eq!(letters(world).await, []);
     assert_eq!(texts(&world.receive("t", "g", 9).await), ["a"]);
+}
+
+pub(crate) async fn what_is_released_costs_no_attempt<E: TestEngine>(world: &World<E>) {
+    world.topic("t", Settings::default()).await;
+    world.group("t", "g", Config { attempts: 2, ordered: true, ..Config::default() }).await;
+    world.publish("t", keyed("k", "a")).await;
+    world.publish("t", keyed("k", "b")).await;
+    for _ in 0..5 {
+        let held = world.receive("t", "g", 9).await.remove(0);
+        assert_eq!((held.receipt.attempt, held.receipt.position), (1, 1));
+        let after = Duration::from_secs(3);
+        world.settle("t", "g", &held, Verdict::Release { after }).await;
+        assert!(world.run(settle("t", "g", &held, Verdict::Ack)).await[0].is_err(), "stale");
+        assert_eq!(texts(&world.receive("t", "g", 9).await), [] as [&str; 0], "its key waits too");
+        world.pass(after).await;
+    }
+    let held = world.receive("t", "g", 9).await.remove(0);
+    world.settle("t", "g", &held, Verdict::Retry { after: Some(Duration::ZERO) }).await;
+    assert_eq!(world.receive("t", "g", 9).await[0].receipt.attempt, 2);
+    let late = Verdict::Release { after: Duration::from_secs(400 * 86_400) };
+    assert_eq!(world.fails(settle("t", "g", &held, late)).await.code(), "SV0413");
 }
