@@ -194,16 +194,14 @@ impl Body {
         }
     }
 
-    /// The same body, whose end `tail` is told.
-    pub(crate) fn with_tail(mut self, tail: Box<dyn Tail>) -> Self {
+    /// Has `tail` told how it ends.
+    pub(crate) fn tell(&mut self, tail: Box<dyn Tail>) {
         self.tail = Some(tail);
-        self
     }
 
-    /// The same body, which fails when nothing comes for so long.
-    pub(crate) fn never_silent_for(mut self, most: Duration) -> Self {
+    /// Makes it fail when nothing comes for so long.
+    pub(crate) fn never_silent_for(&mut self, most: Duration) {
         self.silence = Some(Silence { most, moved: false, timer: None });
-        self
     }
 
     fn end(&mut self, whole: bool) {

@@ -270,6 +270,11 @@ fn parse(bytes: &Bytes, to_head: bool, bytes_max: usize) -> Result<Head, Wrong> 
         } else if name == CONNECTION {
             close |= head::lists(&value, "close");
             alive |= head::lists(&value, "keep-alive");
+            // All that it nearly always says, and meant for nobody but us.
+            let value = value.as_bytes();
+            if value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close") {
+                continue;
+            }
         }
         headers.append(name, value);
     }

@@ -48,7 +48,7 @@ struct Drive<'a, S> {
     service: &'a Service,
     pools: &'a [Rc<Pool>],
     journey: &'a mut Journey,
-    source: S,
+    source: &'a S,
     grpc: bool,
     running: [Option<Running>; ROOM],
     /// The last answer that came, good or bad.
@@ -63,18 +63,18 @@ pub(crate) async fn run<S: Source>(
     service: &Service,
     pools: &[Rc<Pool>],
     journey: &mut Journey,
-    source: S,
+    source: &S,
     grpc: bool,
     now: Instant,
 ) -> Ended {
     let running = [const { None }; ROOM];
-    let drive =
+    let mut drive =
         Drive { worker, service, pools, journey, source, grpc, running, held: None, failed: None };
     drive.run(now).await
 }
 
 impl<S: Source> Drive<'_, S> {
-    async fn run(mut self, mut now: Instant) -> Ended {
+    async fn run(&mut self, mut now: Instant) -> Ended {
         let worker = self.worker;
         let mut alarm = worker.alarms.lend();
         loop {
@@ -222,7 +222,7 @@ impl<S: Source> Drive<'_, S> {
         }
     }
 
-    fn end(mut self, end: End) -> Ended {
+    fn end(&mut self, end: End) -> Ended {
         let held = self.held.take();
         match (end, held) {
             (End::Answered { number, .. }, Some((of, response, outcome))) if of == number => {

@@ -30,7 +30,7 @@ use crate::config::{
 };
 use crate::deadline;
 use crate::drive::{self, Ended};
-use crate::head;
+use crate::head::{self, Present};
 use crate::http1::Sending;
 use crate::journey::Journey;
 use crate::pool::{Outbound, Pool};
@@ -70,9 +70,10 @@ pub(crate) async fn serve(
     let _busy = Busy::new(entry);
     let now = worker.clock.now();
     let local = worker.local();
-    let (parts, body) = request.into_parts();
-    let grpc = head::is_grpc(&parts.headers);
-    let close = !http2 && (parts.headers.contains_key(UPGRADE) || parts.method == Method::CONNECT);
+    let (mut parts, body) = request.into_parts();
+    let present = Present::of(&parts.headers);
+    let grpc = present.has(Present::CONTENT_TYPE) && head::is_grpc(&parts.headers);
+    let close = !http2 && (present.has(Present::UPGRADE) || parts.method == Method::CONNECT);
     let mut journey = Box::new(Journey::new(worker, &local, now));
     let mut forward = Forward {
         worker,
@@ -80,13 +81,14 @@ pub(crate) async fn serve(
         local: &local,
         now,
         http2,
+        present,
         grpc,
         close,
         journey: &mut journey,
         explain: None,
         limit_fields: None,
     };
-    let response = forward.forward(parts, body).await;
+    let response = forward.forward(&mut parts, body).await;
     let Forward { mut close, explain, limit_fields, .. } = forward;
     let (mut response, refusal) = match response {
         Ok(response) => (response, None),
@@ -107,7 +109,8 @@ pub(crate) async fn serve(
     if !http2 && !switched && (close || entry.draining()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| body.with_tail(journey)))
+    response.body_mut().tell(journey);
+    Ok(response)
 }
 
 /// One request on its way.
@@ -117,6 +120,8 @@ struct Forward<'a> {
     local: &'a Rc<Local>,
     now: Instant,
     http2: bool,
+    /// What the head has, as it came.
+    present: Present,
     grpc: bool,
     /// The connection may not be used again.
     close: bool,
@@ -138,15 +143,15 @@ struct Target {
 impl Forward<'_> {
     async fn forward(
         &mut self,
-        mut parts: request::Parts,
+        parts: &mut request::Parts,
         body: Incoming,
     ) -> Result<Response<Body>, Refusal> {
         let snapshot = &self.local.snapshot;
         let client =
             head::client_ip(&parts.headers, &self.entry.peer, &snapshot.config.trusted_proxies);
-        self.note(&parts, client);
-        self.refuse(&parts)?;
-        let target = self.route(&parts)?;
+        self.note(parts, client);
+        self.refuse(parts)?;
+        let target = self.route(parts)?;
         self.journey.bound_for(target.route, target.service);
         let route = target.route.map(|at| (&snapshot.config.routes[at], &*snapshot.routes[at]));
         let service = &*snapshot.services[target.service];
@@ -159,9 +164,10 @@ impl Forward<'_> {
         if let Some((config, Route { limit: Some(limit), .. })) = route
             && let Some(asked) = &config.limit
         {
-            self.limit(limit, asked, &parts, client)?;
+            self.limit(limit, asked, parts, client)?;
         }
-        let switch = if self.http2 { None } else { head::upgrade(&parts.headers) };
+        let switches = !self.http2 && self.present.has(Present::UPGRADE);
+        let switch = if switches { head::upgrade(&parts.headers) } else { None };
         if switch.is_some() && service.config.protocol == Upstream::Http2 {
             return Err(Refusal::new(
                 Kind::Unsupported,
@@ -170,13 +176,13 @@ impl Forward<'_> {
         }
         let on_upgrade = switch.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
         let request =
-            self.begin(&parts, service, route.and_then(|(config, _)| config.timeout), &body);
+            self.begin(parts, service, route.and_then(|(config, _)| config.timeout), &body);
         let asked = Asking {
             deadline: request.0,
-            envoy: parts.headers.contains_key(&deadline::ENVOY_TIMEOUT),
+            envoy: self.present.has(Present::ENVOY_TIMEOUT),
             prior: request.1,
         };
-        self.label(&mut parts, target.route);
+        self.label(parts, target.route);
         let fallback = match route {
             Some((_, live)) => live.fallback,
             // The program itself wants to know that it failed.
@@ -186,7 +192,7 @@ impl Forward<'_> {
         let safety = request.2;
         let key = fallback
             .filter(|fallback| fallback.stale_for.is_some() && safety == Safety::Safe)
-            .and_then(|_| stale::key(&parts));
+            .and_then(|_| stale::key(parts));
         let policy = service.live.policy();
         let outgoing = if body.is_end_stream() {
             Outgoing::Empty
@@ -197,7 +203,8 @@ impl Forward<'_> {
         };
         let path = target.path.or_else(|| parts.uri.path_and_query().cloned());
         let source = Draft {
-            parts: &parts,
+            parts,
+            has_length: self.present.has(Present::CONTENT_LENGTH),
             path: path.unwrap_or_else(|| PathAndQuery::from_static("/")),
             service,
             config: &snapshot.config,
@@ -209,7 +216,7 @@ impl Forward<'_> {
         };
         let pools = &self.local.pools[target.service];
         let ended =
-            drive::run(self.worker, service, pools, self.journey, source, self.grpc, self.now)
+            drive::run(self.worker, service, pools, self.journey, &source, self.grpc, self.now)
                 .await;
         let edits = route.map(|(config, _)| &config.response_headers);
         if let Some(fallback) = fallback {
@@ -286,14 +293,17 @@ impl Forward<'_> {
     ) -> (Deadline, u32, Safety) {
         let config = &self.local.snapshot.config.deadline;
         let headers = &parts.headers;
-        let theirs = config.read.then(|| deadline::remaining(headers, unix_millis)).flatten();
+        let told = config.read && self.present.has(Present::DEADLINE);
+        let theirs = told.then(|| deadline::remaining(headers, unix_millis)).flatten();
         let within = match (theirs, timeout) {
             (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
             (theirs, ours) => theirs.or(ours),
         };
         let safety =
-            idempotency::safety(parts.method.as_str(), headers.contains_key(head::IDEMPOTENCY_KEY));
-        let prior = headers.get(head::ATTEMPT).and_then(|value| value.to_str().ok()?.parse().ok());
+            idempotency::safety(parts.method.as_str(), self.present.has(Present::IDEMPOTENCY_KEY));
+        let repeated = self.present.has(Present::ATTEMPT);
+        let prior = repeated.then(|| headers.get(head::ATTEMPT)).flatten();
+        let prior = prior.and_then(|value| value.to_str().ok()?.parse().ok());
         let prior_attempts = prior.unwrap_or(0);
         let policy = service.live.policy();
         let request = call::Request {
@@ -346,13 +356,17 @@ impl Forward<'_> {
     /// where the request came from and which trace it belongs to.
     fn label(&mut self, parts: &mut request::Parts, route: Option<usize>) {
         let snapshot = &self.local.snapshot;
-        let headers = &mut parts.headers;
+        let (headers, present) = (&mut parts.headers, self.present);
         // Room for what is added here, made once.
         headers.reserve(8);
         head::strip_hop_by_hop(headers);
-        headers.remove(EXPECT);
-        headers.remove(head::OPERATOR);
-        if self.http2 {
+        if present.has(Present::EXPECT) {
+            headers.remove(EXPECT);
+        }
+        if present.has(Present::OPERATOR) {
+            headers.remove(head::OPERATOR);
+        }
+        if self.http2 && present.has(Present::COOKIE) {
             head::join_cookies(headers);
         }
         if let Some(authority) = parts.uri.authority()
@@ -363,17 +377,21 @@ impl Forward<'_> {
         let host = headers.get(HOST).cloned();
         head::forwarded(headers, &self.entry.peer, host.as_ref());
         head::via(headers, &snapshot.via[usize::from(self.http2)]);
-        let trace =
-            Trace::begin(headers.get(head::TRACEPARENT), &mut *self.worker.rng.borrow_mut());
+        let traced = present.has(Present::TRACEPARENT);
+        let given = traced.then(|| headers.get(head::TRACEPARENT)).flatten();
+        let trace = Trace::begin(given, &mut *self.worker.rng.borrow_mut());
         let (traceparent, id) = self.worker.scribe.borrow_mut().traceparent(&trace);
-        if trace.parent.is_none() {
+        if trace.parent.is_none() && present.has(Present::TRACESTATE) {
             headers.remove(head::TRACESTATE);
         }
         headers.insert(head::TRACEPARENT, traceparent);
-        if !headers.get(head::X_REQUEST_ID).is_some_and(head::is_sane_id) {
+        let named = present.has(Present::X_REQUEST_ID);
+        if !named || !headers.get(head::X_REQUEST_ID).is_some_and(head::is_sane_id) {
             headers.insert(head::X_REQUEST_ID, id);
         }
-        self.journey.identified(headers.get(head::X_REQUEST_ID));
+        if self.worker.shared.access.is_some() {
+            self.journey.identified(headers.get(head::X_REQUEST_ID));
+        }
         self.journey.trace = Some(trace);
         if let Some(route) = route {
             head::edit(headers, &snapshot.config.routes[route].request_headers);
@@ -454,15 +472,17 @@ impl Forward<'_> {
         if let Some(edits) = edits {
             head::edit(headers, edits);
         }
-        let events = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
-        *response.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         // Event streams and gRPC calls may rightly say nothing for hours.
-        Ok(match service.live.policy().timeout.idle_read {
-            Some(most) if !events && !self.grpc => response.map(|body| body.never_silent_for(most)),
-            _ => response,
-        })
+        let most = service.live.policy().timeout.idle_read.filter(|_| {
+            let kind = headers.get(CONTENT_TYPE);
+            let events = kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+            !self.grpc && !events
+        });
+        *response.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        if let Some(most) = most {
+            response.body_mut().never_silent_for(most);
+        }
+        Ok(response)
     }
 
     /// Joins both sockets once each side has switched.
@@ -503,6 +523,8 @@ struct Asking {
 /// The request that every attempt is made from.
 struct Draft<'a> {
     parts: &'a request::Parts,
+    /// The caller stated its body's length.
+    has_length: bool,
     path: PathAndQuery,
     service: &'a Service,
     config: &'a Config,
@@ -544,7 +566,7 @@ impl drive::Source for Draft<'_> {
             own.push(CONNECTION, HeaderValue::from_static("upgrade"));
         }
         let length = match &body {
-            RequestBody::Empty if given.contains_key(CONTENT_LENGTH) => Length::Exact(0),
+            RequestBody::Empty if self.has_length => Length::Exact(0),
             RequestBody::Empty => Length::None,
             body => body.size_hint().exact().map_or(Length::Chunked, Length::Exact),
         };
@@ -654,18 +676,14 @@ impl LimitFields {
         scribe: &mut Scribe,
     ) -> Self {
         let name = limit.policy.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
-        let mut text = Vec::with_capacity(64);
-        text.extend_from_slice(name);
         let (mut r, mut t) = (itoa::Buffer::new(), itoa::Buffer::new());
         let seconds = respond::seconds_up(reset);
-        text.extend_from_slice(b";r=");
-        text.extend_from_slice(r.format(remaining).as_bytes());
-        text.extend_from_slice(b";t=");
-        text.extend_from_slice(t.format(seconds).as_bytes());
+        let (r, t) = (r.format(remaining).as_bytes(), t.format(seconds).as_bytes());
+        let state = scribe.joined(&[name, b";r=", r, b";t=", t]);
         let legacy = legacy.then(|| {
             [u64::from(limit.config.burst), u64::from(remaining), seconds].map(|n| scribe.number(n))
         });
-        Self { policy: limit.policy.clone(), state: scribe.text(&text), legacy }
+        Self { policy: limit.policy.clone(), state, legacy }
     }
 
     fn write(self, headers: &mut HeaderMap) {

@@ -29,7 +29,6 @@ pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("x-selvedge-attempt");
 pub(crate) const OPERATOR: HeaderName = HeaderName::from_static("x-selvedge-operator");
 pub(crate) const OPERATOR_TRACE: HeaderName = HeaderName::from_static("x-selvedge-trace");
@@ -59,46 +58,107 @@ pub(crate) fn lists(value: &HeaderValue, token: &str) -> bool {
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// Which of the fields that concern us a head has: found in one walk, so that
+/// the many that are not there cost no look-up each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Present(u32);
+
+impl Present {
+    pub(crate) const CONNECTION: Self = Self(1);
+    pub(crate) const TE: Self = Self(1 << 1);
+    pub(crate) const UPGRADE: Self = Self(1 << 2);
+    pub(crate) const OTHER_HOP: Self = Self(1 << 3);
+    /// All that may not cross a hop.
+    pub(crate) const HOP: Self = Self(0b1111);
+    pub(crate) const EXPECT: Self = Self(1 << 4);
+    pub(crate) const OPERATOR: Self = Self(1 << 5);
+    pub(crate) const COOKIE: Self = Self(1 << 6);
+    pub(crate) const CONTENT_TYPE: Self = Self(1 << 7);
+    pub(crate) const CONTENT_LENGTH: Self = Self(1 << 8);
+    pub(crate) const IDEMPOTENCY_KEY: Self = Self(1 << 9);
+    pub(crate) const ATTEMPT: Self = Self(1 << 10);
+    /// Any way to tell a deadline.
+    pub(crate) const DEADLINE: Self = Self(1 << 11 | 1 << 12);
+    pub(crate) const ENVOY_TIMEOUT: Self = Self(1 << 12);
+    pub(crate) const TRACEPARENT: Self = Self(1 << 13);
+    pub(crate) const TRACESTATE: Self = Self(1 << 14);
+    pub(crate) const X_REQUEST_ID: Self = Self(1 << 15);
+    pub(crate) const FORWARDED: Self = Self(1 << 16);
+
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self(0), |found, name| Self(found.0 | Self::bits(name.as_str())))
+    }
+
+    /// Whether there is at least one of `any`.
+    pub(crate) const fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+
+    fn bits(name: &str) -> u32 {
+        // The length decides most of the time, without a look at the letters.
+        let found = match (name.len(), name) {
+            (2, "te") => Self::TE,
+            (6, "expect") => Self::EXPECT,
+            (6, "cookie") => Self::COOKIE,
+            (7, "upgrade") => Self::UPGRADE,
+            (9, "forwarded") => Self::FORWARDED,
+            (10, "connection") => Self::CONNECTION,
+            (10, "keep-alive") => Self::OTHER_HOP,
+            (10, "tracestate") => Self::TRACESTATE,
+            (11, "traceparent") => Self::TRACEPARENT,
+            (12, "content-type") => Self::CONTENT_TYPE,
+            (12, "x-request-id") => Self::X_REQUEST_ID,
+            (12, "grpc-timeout") => Self(1 << 11),
+            (14, "content-length") => Self::CONTENT_LENGTH,
+            (14, "http2-settings") => Self::OTHER_HOP,
+            (15, "idempotency-key") => Self::IDEMPOTENCY_KEY,
+            (16, "proxy-connection") => Self::OTHER_HOP,
+            (17, "transfer-encoding") => Self::OTHER_HOP,
+            (18, "proxy-authenticate") => Self::OTHER_HOP,
+            (18, "x-request-deadline") => Self(1 << 11),
+            (18, "x-selvedge-attempt") => Self::ATTEMPT,
+            (19, "proxy-authorization") => Self::OTHER_HOP,
+            (19, "x-selvedge-operator") => Self::OPERATOR,
+            (30, "x-envoy-expected-rq-timeout-ms") => Self::ENVOY_TIMEOUT,
+            _ => Self(0),
+        };
+        found.0
+    }
+}
+
 /// Takes off what concerns only the connection it came on. `TE` keeps nothing
 /// but `trailers`, the one thing that may cross a hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    match headers.entry(CONNECTION) {
-        http::header::Entry::Occupied(named) => {
-            let (_, named) = named.remove_entry_mult();
-            let named: Vec<HeaderValue> = named.collect();
-            named.iter().for_each(|named| strip_named(headers, named));
-        }
-        http::header::Entry::Vacant(_) => {}
+    let present = Present::of(headers);
+    if !present.has(Present::HOP) {
+        return;
     }
-    let mut found = [false; 8];
-    let hop = [
-        &TE,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &HTTP2_SETTINGS,
-        &PROXY_AUTHENTICATE,
-        &PROXY_AUTHORIZATION,
-    ];
-    // One walk over the few fields there are is cheaper than eight look-ups.
-    for name in headers.keys() {
-        let text = name.as_str();
-        if matches!(text.as_bytes()[0], b't' | b'u' | b'k' | b'p' | b'h')
-            && let Some(at) = hop.iter().position(|hop| *hop == name)
-        {
-            found[at] = true;
-        }
+    if let http::header::Entry::Occupied(named) = headers.entry(CONNECTION) {
+        let (_, named) = named.remove_entry_mult();
+        let named: Vec<HeaderValue> = named.collect();
+        named.iter().for_each(|named| strip_named(headers, named));
     }
-    if found[0] {
+    if present.has(Present::TE) {
         let trailers = headers.get_all(TE).iter().any(|value| lists(value, "trailers"));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
-    for (name, _) in hop.iter().zip(found).skip(1).filter(|(_, found)| *found) {
-        headers.remove(*name);
+    if present.has(Present::UPGRADE) {
+        headers.remove(UPGRADE);
+    }
+    if present.has(Present::OTHER_HOP) {
+        for name in [
+            &TRANSFER_ENCODING,
+            &KEEP_ALIVE,
+            &PROXY_CONNECTION,
+            &HTTP2_SETTINGS,
+            &PROXY_AUTHENTICATE,
+            &PROXY_AUTHORIZATION,
+        ] {
+            headers.remove(name);
+        }
     }
 }
 
@@ -220,10 +280,9 @@ pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) 
 
 /// Adds us to `Via`.
 pub(crate) fn via(headers: &mut HeaderMap, ours: &HeaderValue) {
-    if headers.contains_key(VIA) {
-        append(headers, VIA, ours.as_bytes());
-    } else {
-        headers.insert(VIA, ours.clone());
+    match headers.entry(VIA) {
+        http::header::Entry::Vacant(place) => drop(place.insert(ours.clone())),
+        http::header::Entry::Occupied(_) => append(headers, VIA, ours.as_bytes()),
     }
 }
 

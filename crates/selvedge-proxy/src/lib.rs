@@ -30,6 +30,7 @@ mod trace;
 
 mod body;
 mod codec;
+mod cork;
 mod guard;
 mod http1;
 mod io;

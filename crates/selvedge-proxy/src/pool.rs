@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 
 use crate::body::{Body, BoxError, RequestBody};
 use crate::config::{self, Upstream};
+use crate::cork::Cork;
 use crate::http1::{self, Conn, Sending};
 use crate::io::Io;
 use crate::worker::LocalExecutor;
@@ -303,11 +304,13 @@ impl Pool {
             return Ok(h2);
         }
         let (stream, open) = self.connect(terms).await?;
+        let (cork, flusher) = Cork::new(Io::upstream(stream));
+        tokio::task::spawn_local(flusher);
         let (send, conn) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .max_header_list_size(u32::try_from(self.config.head_bytes_max).unwrap_or(u32::MAX))
-            .handshake(Io::upstream(stream))
+            .handshake(cork)
             .await
             .map_err(|_| Failed::Reset)?;
         let h2 = Rc::new(H2 {

@@ -114,8 +114,13 @@ impl Scribe {
 
     /// Some visible ASCII; an empty value if it is anything else.
     pub(crate) fn text(&mut self, text: &[u8]) -> HeaderValue {
-        self.room(text.len());
-        self.0.put_slice(text);
+        self.joined(&[text])
+    }
+
+    /// The same, put together.
+    pub(crate) fn joined(&mut self, parts: &[&[u8]]) -> HeaderValue {
+        self.room(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| self.0.put_slice(part));
         value(self.finish())
     }
 }
@@ -124,9 +129,13 @@ fn value(bytes: Bytes) -> HeaderValue {
     HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// Writes as many of the last digits of `number` as `out` has room for, which is even.
 fn put_hex(out: &mut [u8], number: u128) {
-    let digits = out.len();
-    for (at, byte) in out.iter_mut().enumerate() {
-        *byte = b"0123456789abcdef"[(number >> (4 * (digits - 1 - at))) as usize & 15];
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bytes = number.to_be_bytes();
+    let skipped = bytes.len() - out.len() / 2;
+    for (pair, byte) in out.chunks_exact_mut(2).zip(&bytes[skipped..]) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::alarm::Alarms;
 use crate::clock::Clock;
 use crate::config::{ConnectionLimits, Downstream};
+use crate::cork::Cork;
 use crate::forward;
 use crate::guard::Scan;
 use crate::head::Peer;
@@ -473,7 +474,7 @@ where
     }
 }
 
-impl<S> Connection for http2::Connection<Io, S, LocalExecutor>
+impl<S> Connection for http2::Connection<Cork, S, LocalExecutor>
 where
     S: hyper::service::Service<
             http::Request<Incoming>,
@@ -510,14 +511,15 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
     };
     let (watch, served) = (entry.watch.clone(), entry.clone());
     if http2 {
-        let io = Io::downstream(stream, early, None, watch);
+        let (cork, flusher) = Cork::new(Io::downstream(stream, early, None, watch));
+        tokio::task::spawn_local(flusher);
         let connection = http2::Builder::new(LocalExecutor)
             .max_concurrent_streams(limits.streams_max)
             .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .serve_connection(
-                io,
+                cork,
                 service_fn(move |request| {
                     // hyper moves this future about several times.
                     Box::pin(forward::serve(worker.clone(), served.clone(), request, true))
