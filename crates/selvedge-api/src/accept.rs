@@ -9,11 +9,13 @@ use tokio::{
 use tracing::debug;
 
 /// Serves each connection of `listener` in a task of its own, at most `most` at
-/// once, until `shutdown` resolves. Connections that are open then are cut.
+/// once, until `shutdown` resolves. Connections that are open then may end by
+/// themselves for as long as `linger`; what is left is cut.
 pub(crate) async fn connections<F>(
     listener: TcpListener,
     most: usize,
     shutdown: impl Future<Output = ()>,
+    linger: Duration,
     serve: impl Fn(TcpStream) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -46,4 +48,7 @@ pub(crate) async fn connections<F>(
             }
         }
     }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(linger, ended).await;
 }

@@ -26,9 +26,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use selvedge_durable::{Engine, Operation, lease::CheckFence};
+use selvedge_durable::{Engine, Error, Operation, lease::CheckFence};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tracing::debug;
 
 pub use self::problem::Problem;
@@ -51,11 +54,20 @@ pub struct Config {
     pub connections_max: usize,
     /// Bytes of one request's body, but for streams. Default 16 MiB.
     pub body_max: usize,
+    /// How long requests under way may take to end after the shutdown began;
+    /// those that wait for something are answered at once. Default 10 s.
+    pub drain: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { token: None, hosts: Vec::new(), connections_max: 4096, body_max: 16 << 20 }
+        Self {
+            token: None,
+            hosts: Vec::new(),
+            connections_max: 4096,
+            body_max: 16 << 20,
+            drain: Duration::from_secs(10),
+        }
     }
 }
 
@@ -64,6 +76,8 @@ pub struct Server<E> {
     config: Config,
     guard: operator::Config,
     engine: E,
+    /// Whether the shutdown has begun.
+    draining: watch::Sender<bool>,
 }
 
 impl<E> fmt::Debug for Server<E> {
@@ -85,37 +99,52 @@ impl<E: Engine> Server<E> {
             hosts: config.hosts.clone(),
             ..operator::Config::default()
         };
-        Self { config, guard, engine }
+        Self { config, guard, engine, draining: watch::Sender::new(false) }
     }
 
-    /// Serves HTTP/1.1 and HTTP/2 on `listener` until `shutdown` resolves; what
-    /// is under way then is cut short, and was not acknowledged.
+    /// Serves HTTP/1.1 and HTTP/2 on `listener` until `shutdown` resolves; then
+    /// requests under way may end within [`Config::drain`]. What is cut after
+    /// that was not acknowledged.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let server = Arc::new(self);
-        let most = server.config.connections_max;
+        let (most, linger) = (server.config.connections_max, server.config.drain);
+        let shutdown = async {
+            shutdown.await;
+            server.draining.send_replace(true);
+        };
         let serve = |stream: TcpStream| {
             // Small answers must not wait for one another.
             let _ = stream.set_nodelay(true);
-            let server = Arc::clone(&server);
-            async move {
-                let answer = service_fn(|request: Request<Incoming>| {
-                    let server = Arc::clone(&server);
-                    async move { Ok::<_, Infallible>(server.answer(request).await) }
-                });
-                let mut builder = auto::Builder::new(TokioExecutor::new());
-                builder
-                    .http1()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(10))
-                    .max_buf_size(64 << 10);
-                builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1024);
-                let served = builder.serve_connection(TokioIo::new(stream), answer).await;
-                if let Err(error) = served {
-                    debug!(error, "app connection ended");
-                }
+            Arc::clone(&server).serve(stream)
+        };
+        connections(listener, most, shutdown, linger, serve).await;
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let draining = drain_begins(self.draining.subscribe());
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let server = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(10))
+            .max_buf_size(64 << 10);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1024);
+        let connection = builder.serve_connection(TokioIo::new(stream), answer);
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = draining => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
         };
-        connections(listener, most, shutdown, serve).await;
+        if let Err(error) = served {
+            debug!(error, "app connection ended");
+        }
     }
 
     async fn answer(&self, mut request: Request<Incoming>) -> Answer {
@@ -166,6 +195,7 @@ impl<E: Engine> Server<E> {
 struct Call<'a, E> {
     engine: &'a E,
     config: &'a Config,
+    draining: watch::Receiver<bool>,
     method: Method,
     headers: HeaderMap,
     query: Query,
@@ -179,6 +209,7 @@ impl<'a, E: Engine> Call<'a, E> {
         Ok(Self {
             engine: &server.engine,
             config: &server.config,
+            draining: server.draining.subscribe(),
             method: head.method,
             headers: head.headers,
             query: Query::parse(head.uri.query().unwrap_or_default())?,
@@ -226,6 +257,24 @@ impl<'a, E: Engine> Call<'a, E> {
     fn not_here(&self) -> Problem {
         Problem::not_here(&self.method, &self.path)
     }
+}
+
+/// What comes of something that may be waited for; when the server drains
+/// before that, `at_once`.
+async fn or_draining<T>(
+    draining: watch::Receiver<bool>,
+    waits: impl Future<Output = Result<T, Error>>,
+    at_once: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        answer = waits => answer,
+        () = drain_begins(draining) => at_once(),
+    }
+}
+
+async fn drain_begins(mut draining: watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -164,7 +164,7 @@ impl Server {
                 }
             }
         };
-        connections(listener, most, shutdown, serve).await;
+        connections(listener, most, shutdown, Duration::ZERO, serve).await;
     }
 
     /// The answer to one request; no request has a body that matters.

@@ -4,7 +4,9 @@
 //! (`validate` of the patterns and of the proxy); here their complaints get a
 //! line and a column.
 
-use std::{collections::HashSet, num::NonZeroUsize};
+mod durable;
+
+use std::{collections::HashSet, num::NonZeroUsize, path::Path};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use selvedge_patterns::{
@@ -15,12 +17,24 @@ use selvedge_proxy::config as proxy;
 
 use crate::{
     diagnostic::{Code, Diagnostic, Severity},
+    load::{AppApi, Durable},
     read::{Named, Set, Text, list},
     schema::{self, File},
     source::Span,
     suggest::nearest,
     tree::{Kind, Node},
 };
+
+/// What the durable engine and the app API are to do; what is wrong with it
+/// joins `problems`. Relative paths begin at `folder`.
+pub(crate) fn convert_durable(
+    file: &File,
+    folder: &Path,
+    problems: &mut Vec<Diagnostic>,
+) -> (Option<Durable>, Option<AppApi>) {
+    let mut convert = Convert { file, problems };
+    (convert.durable(folder), convert.api())
+}
 
 /// The data plane's configuration; what is wrong with it joins `problems`.
 pub(crate) fn convert(file: &File, root: &Node, problems: &mut Vec<Diagnostic>) -> proxy::Config {

@@ -3,6 +3,8 @@
 //! Closed forms only; what needs a simulation is `selvedge simulate`'s. Each
 //! finding says the numbers it rests on and what to write instead.
 
+mod durable;
+
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use crate::{
@@ -21,6 +23,7 @@ const AMPLIFICATION_MAX: u64 = 4;
 pub(crate) fn lint(file: &File, found: &mut Vec<Diagnostic>) {
     let mut lint = Lint { file, found };
     lint.surfaces();
+    lint.durable();
     for (name, service) in file.services.iter() {
         lint.timeouts(name, service);
         lint.retry(name, service);
@@ -87,6 +90,14 @@ impl Lint<'_> {
                 "add `token: ${SELVEDGE_TOKEN}`, or `insecure: true` if that is meant",
             );
         }
+        if let Some(api) = file.api.as_ref().filter(|it| !*it.insecure && it.token.is_none()) {
+            self.public(
+                "the app API",
+                *api.bind,
+                api.bind.span(),
+                "add `token: ${SELVEDGE_APP_TOKEN}`, or `insecure: true` if that is meant",
+            );
+        }
         if let Some((taken, operator)) = self.same_address() {
             let diagnostic = Diagnostic::error(Code::CONFLICT, "two surfaces on one address")
                 .at(taken, "the operator API listens there too");
@@ -96,7 +107,17 @@ impl Lint<'_> {
                 diagnostic.help("take another port, or move the operator API: `operator: { bind: \"127.0.0.1:9909\" }`")
             });
         }
-        if file.listeners.is_empty() && file.ambassador.is_none() {
+        let durable = file.durable.is_some() || file.needs_a_store();
+        if file.services.is_empty() && !durable {
+            self.warn(
+                Diagnostic::error(Code::MISSING_KEY, "the configuration has nothing to do")
+                    .at(file.services.span(), "neither `services` nor `durable` is there")
+                    .help("add `services` to stand before, or `durable: selvedge.db`"),
+            );
+        } else if file.listeners.is_empty()
+            && file.ambassador.is_none()
+            && !file.services.is_empty()
+        {
             let at = file.services.span();
             self.warn(
                 Diagnostic::warning(
@@ -134,7 +155,8 @@ impl Lint<'_> {
         let operator = self.file.operator.as_ref()?;
         let listeners = self.file.listeners.iter().map(|(_, it)| &it.bind);
         let ambassador = self.file.ambassador.iter().map(|it| &it.bind);
-        let mut others = listeners.chain(ambassador);
+        let api = self.file.api.iter().map(|it| &it.bind);
+        let mut others = listeners.chain(ambassador).chain(api);
         let other = others.find(|bind| ***bind == *operator.bind && bind.port() != 0)?;
         Some((other.span(), &operator.bind))
     }

@@ -17,11 +17,14 @@ use crate::{
     diagnostic::{Code, Diagnostic, Report},
     expand::{Env, expand},
     lint,
-    read::{Field as _, Reader},
+    read::{Field as _, Reader, list},
     schema,
     source::{Sources, Span},
     tree::{self, BYTES_MAX, Entry, Kind, Node},
 };
+
+/// Keys whose names may be spread over files.
+const BY_NAME: &[&str] = &["services", "listeners", "topics", "subscriptions", "schedules"];
 
 /// Most files that make one configuration.
 const FILES_MAX: usize = 256;
@@ -33,12 +36,65 @@ pub struct Loaded {
     pub proxy: proxy::Config,
     /// Where the operator API listens, if anywhere.
     pub operator: Option<Operator>,
+    /// The store and what must be in it, if there is one.
+    pub durable: Option<Durable>,
+    /// How the app API is served, if there is a store.
+    pub api: Option<AppApi>,
     /// Every file and folder it was made of, those of `${file:…}` included: what to watch.
     pub files: Vec<PathBuf>,
     /// What the linter has to say; no errors.
     pub report: Report,
     /// The file as it was read, with the place of everything.
     pub file: schema::File,
+}
+
+/// The store, and what the file declares in it.
+#[derive(Clone, Debug)]
+pub struct Durable {
+    /// What it is opened with.
+    pub store: selvedge_durable::Config,
+    /// Topics to create or change.
+    pub topics: Vec<selvedge_durable::topic::PutTopic>,
+    /// Groups to create or change.
+    pub groups: Vec<selvedge_durable::group::PutGroup>,
+    /// Schedules to create or replace.
+    pub schedules: Vec<selvedge_durable::schedule::PutSchedule>,
+}
+
+impl Durable {
+    /// Everything declared, as one transaction.
+    #[must_use]
+    pub fn operations(&self) -> Vec<selvedge_durable::Operation> {
+        use selvedge_durable::Operation as O;
+        let topics = self.topics.iter().cloned().map(O::PutTopic);
+        let groups = self.groups.iter().cloned().map(O::PutGroup);
+        topics.chain(groups).chain(self.schedules.iter().cloned().map(O::PutSchedule)).collect()
+    }
+}
+
+/// Where and how the app API listens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AppApi {
+    /// The address. Default `127.0.0.1:9901`.
+    pub bind: SocketAddr,
+    /// What clients authenticate with. Default: nothing.
+    pub token: Option<String>,
+    /// Names under which it may be called besides the address itself.
+    pub hosts: Vec<String>,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Bytes of one request's body.
+    pub body_max: usize,
+}
+
+impl std::fmt::Debug for AppApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppApi")
+            .field("bind", &self.bind)
+            .field("token", &self.token.as_ref().map(|_| crate::show::SECRET))
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where and how the operator API listens.
@@ -94,6 +150,8 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
 /// As [`load`].
 pub fn load_with(path: &Path, env: &Env) -> Result<Loaded, Report> {
     let mut gather = Gather::new(env);
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    gather.folder = folder.unwrap_or_else(|| Path::new("")).to_path_buf();
     gather.path(path, None);
     gather.finish()
 }
@@ -117,6 +175,8 @@ pub fn check(path: &Path) -> Report {
 
 struct Gather<'a> {
     env: &'a Env,
+    /// Where relative paths in the configuration begin.
+    folder: PathBuf,
     sources: Sources,
     files: Vec<PathBuf>,
     seen: HashSet<PathBuf>,
@@ -130,6 +190,7 @@ impl<'a> Gather<'a> {
     fn new(env: &'a Env) -> Self {
         Self {
             env,
+            folder: PathBuf::new(),
             sources: Sources::default(),
             files: Vec::new(),
             seen: HashSet::new(),
@@ -237,6 +298,7 @@ impl<'a> Gather<'a> {
         };
         file.complete();
         let proxy = convert::convert(&file, &root, &mut self.problems);
+        let (durable, api) = convert::convert_durable(&file, &self.folder, &mut self.problems);
         // The linter's numbers would be defaults in the place of what was meant.
         if readable {
             lint::lint(&file, &mut self.problems);
@@ -253,7 +315,7 @@ impl<'a> Gather<'a> {
         let mut files = self.files;
         files.sort();
         files.dedup();
-        Ok(Loaded { proxy, operator, files, report, file })
+        Ok(Loaded { proxy, operator, durable, api, files, report, file })
     }
 }
 
@@ -330,9 +392,7 @@ fn merge_roots(mut first: Node, second: Node, problems: &mut Vec<Diagnostic>) ->
         };
         match (&mut own.value.kind, entry.value.kind) {
             _ if entry.key == "include" => {}
-            (Kind::Mapping(all), Kind::Mapping(more))
-                if matches!(entry.key.as_str(), "services" | "listeners") =>
-            {
+            (Kind::Mapping(all), Kind::Mapping(more)) if BY_NAME.contains(&entry.key.as_str()) => {
                 for named in more {
                     add_name(all, named, &entry.key, problems);
                 }
@@ -349,7 +409,10 @@ fn merge_roots(mut first: Node, second: Node, problems: &mut Vec<Diagnostic>) ->
                 )
                 .at(entry.key_span, "again here")
                 .and(own.key_span, "first here")
-                .help("keep one; `services`, `listeners` and `routes` may be spread over files"),
+                .help(format!(
+                    "keep one; {} may be spread over files",
+                    list(&[BY_NAME, &["routes"]].concat())
+                )),
             ),
         }
     }

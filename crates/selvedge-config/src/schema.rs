@@ -5,6 +5,8 @@
 //! declarations (see `crate::read`). To add a section, declare it here and
 //! convert it in `crate::convert`.
 
+mod durable;
+
 use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
@@ -21,6 +23,11 @@ use crate::{
     value::{self, Address, Bytes, Percent, Rate},
 };
 
+pub use durable::{
+    AppApi, Compact, Durability, Durable, Missed, Overlap, Priorities, Redelivery, Retention,
+    Schedule, Start, Subscription, Topic,
+};
+
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -31,10 +38,7 @@ const fn secs(seconds: u64) -> Duration {
 
 section! {
     /// The whole file.
-    File: "the configuration", later [
-        "api", "auth", "durable", "topics", "subscriptions", "schedules", "sagas", "outbox",
-        "flags", "registry", "telemetry"
-    ] {
+    File: "the configuration", later ["auth", "sagas", "outbox", "flags", "registry", "telemetry"] {
         /// Version of the file's form: 1.
         version: Version;
         /// Further files or folders, read as if their contents stood here; relative to this file.
@@ -47,8 +51,18 @@ section! {
         ambassador: Option<Ambassador> = None;
         /// The operator API, the dashboard, `/metrics` and `/health`.
         operator: Option<OperatorApi> = Some(OperatorApi::by_default());
+        /// The durable engine: topics, groups, event streams, state, leases and schedules in one file.
+        durable: Option<Durable> = None;
+        /// The app API, by which programs use the durable engine; there if that is.
+        api: Option<AppApi> = Some(AppApi::by_default());
+        /// Logs of messages, by name: created or changed at start, and never removed by leaving them out.
+        topics: Named<Topic> = Named::default();
+        /// Groups of consumers, by name: created or changed at start, and never removed by leaving them out.
+        subscriptions: Named<Subscription> = Named::default();
+        /// Messages that are published when their time comes, by name; never removed by leaving them out.
+        schedules: Named<Schedule> = Named::default();
         /// The dependencies, by name.
-        services: Named<Service>;
+        services: Named<Service> = Named::default();
         /// Which request goes to which service; the most specific match wins.
         routes: Vec<Route> = Vec::new();
         /// Bounds on what a client may do to a connection.
@@ -919,8 +933,19 @@ section! {
 }
 
 impl File {
+    /// Whether it says something that only a store can do.
+    pub(crate) fn needs_a_store(&self) -> bool {
+        let empty =
+            self.topics.is_empty() && self.subscriptions.is_empty() && self.schedules.is_empty();
+        !empty || self.api.given()
+    }
+
     /// Settles the defaults that depend on what was written beside them.
     pub(crate) fn complete(&mut self) {
+        if self.durable.is_none() {
+            // Nothing to speak for.
+            self.api.or_default(None);
+        }
         for (_, service) in self.services.iter_mut() {
             service.complete();
         }
@@ -1023,7 +1048,10 @@ by_default!(
     Edits,
     Connections,
     Deadline,
-    Runtime
+    Runtime,
+    AppApi,
+    Retention,
+    Redelivery
 );
 
 /// The version of the file's form.
@@ -1121,6 +1149,13 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
     look(Match::OUTLINE);
     look(Limit::OUTLINE);
     look(Connections::OUTLINE);
+    look(Durable::OUTLINE);
+    look(AppApi::OUTLINE);
+    look(Topic::OUTLINE);
+    look(Retention::OUTLINE);
+    look(Subscription::OUTLINE);
+    look(Redelivery::OUTLINE);
+    look(Schedule::OUTLINE);
     if Service::OUTLINE.keys.contains(&key) {
         found.push(Service::OUTLINE.word);
     }

@@ -16,16 +16,17 @@ mod clock;
 mod config;
 mod error;
 pub mod event;
+mod observed;
 mod operation;
-pub mod projection;
-
 mod postgres;
+pub mod projection;
 mod sqlite;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
 pub use error::Error;
+pub use observed::Observed;
 pub use operation::{
     Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
 };

@@ -29,6 +29,8 @@ pub struct Selvedge {
     pub operator: u16,
     /// The port of the ambassador.
     pub ambassador: u16,
+    /// The port of the app API, if the file has a store.
+    pub app: u16,
     ended: bool,
 }
 
@@ -41,12 +43,24 @@ pub struct Ports {
     pub operator: u16,
     /// Of the ambassador.
     pub ambassador: u16,
+    /// Of the app API.
+    pub app: u16,
 }
 
 impl Ports {
-    /// Three free ones.
+    /// Free ones.
     pub fn free() -> Self {
-        Self { edge: ports::free(), operator: ports::free(), ambassador: ports::free() }
+        let port = ports::free;
+        Self { edge: port(), operator: port(), ambassador: port(), app: port() }
+    }
+
+    /// A file whose only role is the durable engine, with its store beside it.
+    pub fn durable_file(self, rest: &str) -> String {
+        format!(
+            "version: 1\ndurable: store.db\napi: \"127.0.0.1:{}\"\noperator: {{ bind: \
+             \"127.0.0.1:{}\" }}\n{rest}",
+            self.app, self.operator
+        )
     }
 
     /// What every configuration begins with, then `rest`. Unless `rest` has
@@ -107,6 +121,16 @@ impl Selvedge {
         )
     }
 
+    /// Runs a store and the app API, with `rest` (topics, subscriptions, …).
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn durable(rest: &str) -> Self {
+        let ports = Ports::free();
+        Self::run_file(&ports.durable_file(rest), ports, &[])
+    }
+
     /// Runs this very text, with these variables set.
     ///
     /// # Panics
@@ -130,19 +154,7 @@ impl Selvedge {
         ports: Ports,
         variables: &[(&str, &str)],
     ) -> Self {
-        let log = File::create(folder.path().join("log")).expect("the folder can be written");
-        let access = File::create(folder.path().join("access")).expect("the folder can be written");
-        let child = Command::new(binary::path())
-            .arg("run")
-            .arg(&file)
-            // Should this process be killed, the pipe ends and so does the child.
-            .arg("--until-stdin-ends")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(access)
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
+        let child = Self::spawn(folder.path(), &file, variables);
         let mut selvedge = Self {
             child,
             folder,
@@ -150,10 +162,41 @@ impl Selvedge {
             port: ports.edge,
             operator: ports.operator,
             ambassador: ports.ambassador,
+            app: ports.app,
             ended: false,
         };
         selvedge.wait_until_ready();
         selvedge
+    }
+
+    /// Kills the process without warning and starts it again on the same files.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+        self.child = Self::spawn(self.folder.path(), &self.file, &[]);
+        self.wait_until_ready();
+    }
+
+    fn spawn(folder: &Path, file: &Path, variables: &[(&str, &str)]) -> Child {
+        let open = |name: &str| {
+            let file = File::options().create(true).append(true).open(folder.join(name));
+            file.expect("the folder can be written")
+        };
+        Command::new(binary::path())
+            .arg("run")
+            .arg(file)
+            // Should this process be killed, the pipe ends and so does the child.
+            .arg("--until-stdin-ends")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(open("access"))
+            .stderr(open("log"))
+            .spawn()
+            .expect("the binary starts")
     }
 
     fn wait_until_ready(&mut self) {
@@ -233,6 +276,30 @@ impl Selvedge {
         answer
     }
 
+    /// Asks the app API, with JSON unless the body is empty.
+    ///
+    /// # Panics
+    ///
+    /// When there is no whole answer.
+    pub fn app(&self, method: &str, target: &str, body: &str) -> Answer {
+        self.app_with(method, target, "content-type: application/json\r\n", body)
+    }
+
+    /// Asks the app API with these header lines, each ending in CRLF.
+    ///
+    /// # Panics
+    ///
+    /// When there is no whole answer.
+    pub fn app_with(&self, method: &str, target: &str, lines: &str, body: &str) -> Answer {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: \
+             close\r\n{lines}content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        raw::exchange(self.app, &request)
+            .unwrap_or_else(|broken| panic!("{method} {target}: {broken:?}\n{}", self.log()))
+    }
+
     /// A scrape of its metrics.
     pub fn metrics(&self) -> Metrics {
         Metrics::scrape(self.operator)
@@ -284,9 +351,19 @@ impl Selvedge {
         std::fs::write(&self.file, self.text(rest)).expect("the folder can be written");
     }
 
+    /// The ports of this process.
+    pub fn ports(&self) -> Ports {
+        Ports {
+            edge: self.port,
+            operator: self.operator,
+            ambassador: self.ambassador,
+            app: self.app,
+        }
+    }
+
     /// What a file of this process with `rest` in it says.
     pub fn text(&self, rest: &str) -> String {
-        Ports { edge: self.port, operator: self.operator, ambassador: self.ambassador }.file(rest)
+        self.ports().file(rest)
     }
 
     /// Sends a signal, named as `kill` names it.

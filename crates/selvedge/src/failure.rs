@@ -73,6 +73,24 @@ impl Failure {
         )
     }
 
+    /// The store cannot be opened, read or written.
+    pub(crate) fn store(what: impl Into<String>, why: &selvedge_durable::Error) -> Self {
+        use selvedge_durable::Error as E;
+        let help = match why {
+            E::Open { .. } => {
+                "one process opens a store at a time; is its folder there and writable?"
+            }
+            E::Newer { .. } => "run the later version, or start with another `path`",
+            E::Corrupt { .. } => "`selvedge store verify` names what is damaged; restore a backup",
+            E::DiskFull => "free space on the disk of the store",
+            E::Exists { .. } => {
+                "what was made with other settings stays as it is: take them back, or choose another name"
+            }
+            _ => "its page says what to do",
+        };
+        Self::said(why.code(), 5, what.into(), why.to_string(), help.to_owned())
+    }
+
     /// The demo could not be played to its end.
     pub(crate) fn demo(why: &std::io::Error) -> Self {
         Self::said(

@@ -1,5 +1,5 @@
-//! `selvedge run`: configuration, proxy, operator API, logs and signals, wired
-//! together.
+//! `selvedge run`: configuration, proxy, durable engine, operator and app API,
+//! logs and signals, wired together.
 //!
 //! The main thread runs the operator API and everything that is not proxied
 //! traffic, on a runtime of its own, so it answers when the workers are busy.
@@ -8,9 +8,15 @@ mod access_log;
 mod logging;
 mod operated;
 mod running;
+mod store;
 mod watch;
 
-use self::{access_log::AccessLog, running::Running, watch::Watch};
+use self::{
+    access_log::AccessLog,
+    running::Running,
+    store::{App, Store},
+    watch::Watch,
+};
 use crate::{cli, end_with_stdin, failure::Failure};
 use selvedge_api::operator;
 use selvedge_patterns::{
@@ -70,6 +76,19 @@ async fn serve(
         Some(operator) => Some(Surface::bind(operator)?),
         None => None,
     };
+    // The store before anything serves: what cannot be kept must not come in.
+    let store = match &loaded.durable {
+        Some(durable) => Some(Arc::new(Store::open(durable)?)),
+        None => None,
+    };
+    let mut app = match &store {
+        Some(store) => {
+            let workers = loaded.proxy.workers.map(std::num::NonZeroUsize::get);
+            let drain = loaded.proxy.drain.0;
+            Some(App::start(loaded.api.as_ref(), store.engine(), workers, drain)?)
+        }
+        None => None,
+    };
     let access_log =
         match no_access_log {
             true => None,
@@ -84,7 +103,8 @@ async fn serve(
     };
     let proxy = Proxy::start(loaded.proxy.clone(), hooks)
         .map_err(|error| Failure::cannot_start("the proxy cannot start", running::chain(&error)))?;
-    let running = Arc::new(Running::new(file.clone(), loaded, proxy.handle(), access_log));
+    let running =
+        Arc::new(Running::new(file.clone(), loaded, proxy.handle(), store.clone(), access_log));
     if let Some(surface) = &mut surface {
         surface.serve(&running);
     }
@@ -95,6 +115,7 @@ async fn serve(
     info!(
         file = %file.display(),
         operator = surface.as_ref().map(|surface| tracing::field::display(surface.address)),
+        app = app.as_ref().and_then(App::address).map(tracing::field::display),
         version = env!("CARGO_PKG_VERSION"),
         started_in_ms = begun.elapsed().as_secs_f64() * 1e3,
         "ready"
@@ -117,13 +138,23 @@ async fn serve(
             if let Err(error) = retarget(&mut surface, fresh.operator.as_ref(), &running).await {
                 error!(%error, "the operator surface could not move and stays as it was");
             }
+            if let Some(app) = &mut app
+                && let Err(error) = app.retarget(fresh.api.as_ref())
+            {
+                error!(%error, "the app API could not move and stays as it was");
+            }
         }
         running.tick();
     }
-    drain(proxy, &running, &mut signals).await?;
+    drain(proxy, app.as_mut(), &running, &mut signals).await?;
     if let Some(surface) = surface {
         surface.close().await;
     }
+    if let Some(app) = app {
+        app.end();
+    }
+    // The last handle closes the store, which writes what is left.
+    drop((running, store));
     Ok(())
 }
 
@@ -134,7 +165,12 @@ async fn reload(running: &Arc<Running>, why: &'static str) {
 }
 
 /// Lets calls end, within the configured bound; a second signal ends at once.
-async fn drain(proxy: Proxy, running: &Running, signals: &mut Signals) -> Result<(), Failure> {
+async fn drain(
+    proxy: Proxy,
+    app: Option<&mut App>,
+    running: &Running,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
     running.begin_drain();
     let within = proxy.handle().config().drain.0;
     info!(
@@ -142,9 +178,15 @@ async fn drain(proxy: Proxy, running: &Running, signals: &mut Signals) -> Result
         "draining: no new connections, calls in flight may end"
     );
     let begun = std::time::Instant::now();
-    let ended = tokio::task::spawn_blocking(move || proxy.shut_down());
+    let proxied = tokio::task::spawn_blocking(move || proxy.shut_down());
+    let ended = async {
+        if let Some(app) = app {
+            app.close().await;
+        }
+        let _ = proxied.await;
+    };
     tokio::select! {
-        _ = ended => info!(took_ms = begun.elapsed().as_millis() as u64, "drained"),
+        () = ended => info!(took_ms = begun.elapsed().as_millis() as u64, "drained"),
         () = signals.end() => {
             warn!("second signal: calls in flight are cut");
             running.flush();

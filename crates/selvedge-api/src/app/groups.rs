@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, typed,
+    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, or_draining, typed,
     wire::{self, Shown},
 };
 
@@ -146,7 +146,9 @@ async fn receive<E: Engine>(
     let lease = call.query.duration("lease")?;
     let shown = Shown::parse(&call.query)?;
     let receive = Receive { topic: topic.clone(), group, max, lease, wait };
-    let deliveries = call.engine.execute(receive).await?;
+    // Nothing leased to somebody who is sent away: a waiter that has left is passed over.
+    let deliveries =
+        or_draining(call.draining, call.engine.execute(receive), || Ok(Vec::new())).await?;
     if call.query.text("format") == Some("cloudevents") {
         let events = deliveries.iter().map(|delivery| {
             let mut event = cloud::event(&topic, &delivery.message);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Call, Problem, WAIT_MAX, empty, groups, json, typed,
+    Answer, Call, Problem, WAIT_MAX, empty, groups, json, or_draining, typed,
     wire::{self, MessageIn},
 };
 
@@ -145,6 +145,7 @@ async fn leases<E: Engine>(
             Ok(json(&json!({ "holders": holders })))
         }
         ("POST", ["acquire"]) => {
+            let draining = call.draining.clone();
             let given: AcquireIn = call.json().await?;
             let acquire = Acquire {
                 resource,
@@ -153,7 +154,8 @@ async fn leases<E: Engine>(
                 permits: given.permits.unwrap_or(1),
                 wait: given.wait.unwrap_or_default().min(WAIT_MAX),
             };
-            let grant = engine.execute(acquire).await?;
+            let closed = || Err(selvedge_durable::Error::Closed);
+            let grant = or_draining(draining, engine.execute(acquire), closed).await?;
             Ok(json(&json!({ "token": grant.token, "until": wire::time(grant.until) })))
         }
         ("POST", ["renew"]) => {

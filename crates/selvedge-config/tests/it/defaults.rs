@@ -113,3 +113,35 @@ fn routes_without_a_name_take_their_service_s() {
     let names: Vec<&str> = loaded.proxy.routes.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["orders", "orders-3", "orders-2"]);
 }
+
+#[test]
+fn the_durable_engine_has_the_defaults_of_its_crate() {
+    use selvedge_durable::{group, schedule::Missed, topic};
+    let text = "version: 1
+durable: selvedge.db
+topics: { orders: on, rates: { compact: on, priorities: off } }
+subscriptions: { billing: orders }
+schedules: { nightly: { spec: \"@daily\", topic: orders } }
+";
+    let loaded = crate::load(text).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.report.warnings(), 0, "{}", loaded.report);
+    let durable = loaded.durable.unwrap();
+    let store = selvedge_durable::Config::new("selvedge.db");
+    let bounds = |it: &selvedge_durable::Config| {
+        (
+            (it.path.clone(), it.readers, it.queue_max, it.batch_max, it.waiting_max),
+            (it.payload_max, it.headers_max, it.items_max, it.cache_bytes, it.checkpoint_bytes),
+        )
+    };
+    assert_eq!(bounds(&durable.store), bounds(&store));
+    assert_eq!(durable.topics[0].settings, topic::Settings::default());
+    let compact = topic::Settings { compact: true, ..topic::Settings::default() };
+    assert_eq!(durable.topics[1].settings, compact);
+    let billing = &durable.groups[0];
+    assert_eq!((&billing.topic[..], &billing.group[..]), ("orders", "billing"));
+    assert_eq!((&billing.config, billing.from), (&group::Config::default(), topic::From::First));
+    assert_eq!(durable.schedules[0].missed, Missed::default());
+    let api = loaded.api.unwrap();
+    assert_eq!(api.bind.to_string(), "127.0.0.1:9901");
+    assert!(crate::load(&crate::with_service("")).unwrap().api.is_none(), "nothing to speak for");
+}

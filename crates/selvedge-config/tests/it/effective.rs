@@ -8,6 +8,10 @@ fn round_trip(text: &str) {
     let second = crate::load(&shown).unwrap_or_else(|report| panic!("{report}\n{shown}"));
     assert_eq!(format!("{:?}", first.proxy), format!("{:?}", second.proxy), "{shown}");
     assert_eq!(first.operator, second.operator);
+    assert_eq!(
+        format!("{:?}{:?}", first.durable, first.api),
+        format!("{:?}{:?}", second.durable, second.api)
+    );
     // What was a default is given now, and nothing else changes.
     let stable = crate::load(&second.effective()).unwrap().effective();
     assert_eq!(second.effective(), stable);
@@ -25,6 +29,16 @@ ambassador: on
 operator: { bind: "127.0.0.1:9999", hosts: ops.internal }
 connections: { trusted_proxies: [10.0.0.0/8, "::1"], head_bytes_max: 32KiB }
 deadline: { send: off }
+durable: { path: data/selvedge.db, cache: 8MiB }
+api: { bind: "127.0.0.1:9909", body_max: 1MiB }
+topics:
+  orders: { retention: { age: 30d, size: off, unconsumed: on }, priorities: 5s, dedupe_window: 1m }
+  rates: { retention: off, compact: { lag: 1m }, durability: relaxed }
+subscriptions:
+  billing: { topic: orders, from: 2026-01-31T00:00:00Z, retry: { attempts: 3, base: 50ms }, ordered: on }
+  mail: { topic: orders, group: mail/eu, from: 7 }
+schedules:
+  nightly: { spec: "30 2 * * *", zone: Europe/Lisbon, topic: orders, missed: all:3, key: k, data: "{}", headers: { Content-Type: application/json } }
 runtime: { workers: 2, drain: 1m30s, name: edge-1 }
 services:
   orders:

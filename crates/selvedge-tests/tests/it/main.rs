@@ -8,6 +8,7 @@
 mod autobahn;
 mod carriage;
 mod configuration;
+mod durable;
 mod grpcio;
 mod harness;
 mod nginx;

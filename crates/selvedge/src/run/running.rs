@@ -4,6 +4,7 @@
 use super::{
     access_log::AccessLog,
     operated::{self, History},
+    store::Store,
 };
 use selvedge_api::operator::{Action, Operated, Refusal, Target, view};
 use selvedge_config::Loaded;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 pub(crate) struct Running {
     file: PathBuf,
     proxy: Handle,
+    store: Option<Arc<Store>>,
     started_at_ms: u64,
     access_log: Option<AccessLog>,
     state: Mutex<State>,
@@ -46,6 +48,7 @@ struct State {
 pub(crate) struct Change {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) operator: Option<selvedge_config::Operator>,
+    pub(crate) api: Option<selvedge_config::AppApi>,
 }
 
 impl Running {
@@ -53,12 +56,14 @@ impl Running {
         file: PathBuf,
         loaded: Loaded,
         proxy: Handle,
+        store: Option<Arc<Store>>,
         access_log: Option<AccessLog>,
     ) -> Self {
         let now = unix_ms();
         Self {
             file,
             proxy,
+            store,
             started_at_ms: now,
             access_log,
             state: Mutex::new(State {
@@ -99,7 +104,13 @@ impl Running {
 
     fn take(&self) -> Result<u64, String> {
         let loaded = selvedge_config::load(&self.file).map_err(|report| report.to_string())?;
-        self.proxy.apply(loaded.proxy.clone()).map_err(|error| chain(&error))?;
+        self.declare(&loaded)?;
+        if let Err(error) = self.proxy.apply(loaded.proxy.clone()) {
+            // All or nothing: what ran before is declared again.
+            let before = self.state().loaded.clone();
+            self.declare(&before).map_err(|again| format!("{}; {again}", chain(&error)))?;
+            return Err(chain(&error));
+        }
         let mut state = self.state();
         state.loaded = loaded;
         state.generation += 1;
@@ -109,18 +120,36 @@ impl Running {
         Ok(state.generation)
     }
 
+    /// Puts what `loaded` declares into the store, if it is the same store.
+    fn declare(&self, loaded: &Loaded) -> Result<(), String> {
+        let same = self.state().loaded.file.durable == loaded.file.durable;
+        if !same {
+            return Err("`durable` is not what this process was started with: the store cannot be exchanged while it runs, restart to take it".to_owned());
+        }
+        match (&self.store, &loaded.durable) {
+            (Some(store), Some(durable)) => {
+                store.declare(durable).map_err(|error| format!("{error} ({})", error.code()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What changed since the last time somebody asked.
     pub(crate) fn take_change(&self) -> Option<Change> {
         let mut state = self.state();
         std::mem::take(&mut state.changed).then(|| Change {
             files: state.loaded.files.clone(),
             operator: state.loaded.operator.clone(),
+            api: state.loaded.api.clone(),
         })
     }
 
     /// Takes what the patterns have to tell: into the log, and into the
     /// histories that the operator API shows.
     pub(crate) fn tick(&self) {
+        if let Some(store) = &self.store {
+            store.tick();
+        }
         let (now, now_ms) = (self.proxy.now(), unix_ms());
         let config = self.proxy.config();
         let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +223,8 @@ impl Running {
 
 impl Operated for Running {
     fn health(&self) -> view::Health {
-        view::Health { live: true, ready: !self.state().draining, started: true }
+        let writes = self.store.as_ref().is_none_or(|store| store.trouble().is_none());
+        view::Health { live: true, ready: writes && !self.state().draining, started: true }
     }
 
     fn services(&self) -> Vec<view::Service> {
@@ -235,6 +265,12 @@ impl Operated for Running {
             name: "operator".to_owned(),
             address: operator.bind.to_string(),
             role: "operator".to_owned(),
+            connections: None,
+        }));
+        listeners.extend(self.state().loaded.api.iter().map(|api| view::Listener {
+            name: "app".to_owned(),
+            address: api.bind.to_string(),
+            role: "app".to_owned(),
             connections: None,
         }));
         listeners
@@ -296,6 +332,23 @@ impl Operated for Running {
             "1 while the file on disk is one that was refused.",
             &format!(" {}", u8::from(refused.1)),
         );
+        if let Some(store) = &self.store {
+            let writable = store.trouble().is_none();
+            family(
+                &mut text,
+                "selvedge_store_writable",
+                "gauge",
+                "1 while writes to the store succeed.",
+                &format!(" {}", u8::from(writable)),
+            );
+            family(
+                &mut text,
+                "selvedge_store_waiting",
+                "gauge",
+                "Receives and acquires that wait for something to come.",
+                &format!(" {}", store.engine().waiting()),
+            );
+        }
         family(
             &mut text,
             "selvedge_process_start_time_seconds",

@@ -1,0 +1,260 @@
+//! The keys of the durable engine: the store, what it holds, and the app API.
+
+use std::{net::SocketAddr, time::Duration};
+
+use selvedge_durable::topic::From;
+use selvedge_patterns::wall::Wall;
+use serde_json::{Value, json};
+
+use super::secs;
+use crate::{
+    read::{Definitions, Field, Named, Reader, Secret, Text, choice, section},
+    show::Shown,
+    tree::Node,
+    value::{self, Bytes},
+};
+
+section! {
+    /// The durable engine: topics, groups, event streams, state, leases and schedules in one file.
+    Durable: "the durable engine", short "path" {
+        /// The store; `-wal`, `-shm` and `.lock` stand beside it. A relative path begins at this file's folder.
+        path: Text;
+        /// Connections that read beside the one that writes.
+        readers: usize = 2;
+        /// Requests that wait for the writer; further ones are refused as overloaded.
+        queue_max: usize = 16_384;
+        /// Requests that one commit carries.
+        batch_max: usize = 1024;
+        /// Receives and acquires that wait at one time.
+        waiting_max: usize = 65_536;
+        /// The longest payload, event or value.
+        payload_max: Bytes = Bytes(1 << 20);
+        /// The headers of one message.
+        headers_max: Bytes = Bytes(64 << 10);
+        /// Messages, events or answers in one request.
+        items_max: usize = 10_000;
+        /// Memory for pages of the store.
+        cache: Bytes = Bytes(64 << 20);
+        /// Size of the write-ahead log at which it is copied into the file.
+        checkpoint: Bytes = Bytes(16 << 20);
+    }
+}
+
+section! {
+    /// The app API: topics, streams, state, leases and schedules for programs in any language.
+    AppApi: "the app API", short "bind" {
+        /// The address.
+        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9901));
+        /// What a client must send as `Authorization: Bearer …`. Take it from `${…}`.
+        token: Option<Secret> = None;
+        /// Names under which it may be called besides the address itself.
+        hosts: Vec<Text> = Vec::new();
+        /// Says that this address may be reached by others though nobody has to authenticate.
+        insecure: bool = false;
+        /// Connections at once.
+        connections_max: usize = 4096;
+        /// The longest body of one request; streams of lines have no end and are not counted.
+        body_max: Bytes = Bytes(16 << 20);
+    }
+}
+
+section! {
+    /// An append-only log of messages.
+    Topic: "a topic" {
+        /// What may go, and when; a bare duration is the age. `off` keeps everything for ever.
+        retention: Option<Retention> = Some(Retention::by_default());
+        /// Keeps the last message of each key only.
+        compact: Option<Compact> = None;
+        /// Lets messages carry a priority from 0 to 9.
+        priorities: Option<Priorities> = None;
+        /// How long a dedupe id is remembered.
+        dedupe_window: Duration = secs(600);
+        /// When a message is acknowledged.
+        durability: Durability = Durability::Synced;
+    }
+}
+
+section! {
+    /// What may leave a topic, and when.
+    Retention: "a retention", short "age" {
+        /// Messages older than this; `off` keeps them.
+        age: Option<Duration> = Some(secs(7 * 86_400));
+        /// The oldest messages beyond this size; `off` keeps them.
+        size: Option<Bytes> = Some(Bytes(10 << 30));
+        /// Nothing that a group has not settled yet, however old.
+        unconsumed: bool = false;
+    }
+}
+
+section! {
+    /// Keeps the last message of each key only.
+    Compact: "compaction", short "lag" {
+        /// How long a message that has a successor of the same key stays.
+        lag: Duration = secs(3600);
+        /// How long a message without payload (a deletion) stays.
+        tombstone_for: Duration = secs(86_400);
+    }
+}
+
+section! {
+    /// Lets messages carry a priority.
+    Priorities: "priorities", short "ageing" {
+        /// How long a message waits to be worth one priority more, so that low ones never starve.
+        ageing: Duration = secs(60);
+    }
+}
+
+choice! {
+    /// When a message is acknowledged.
+    Durability: "a durability" {
+        /// When it is on disk.
+        Synced = "synced",
+        /// Before: a power cut may lose the last moments.
+        Relaxed = "relaxed",
+    }
+}
+
+section! {
+    /// A group: consumers that share a topic's messages among them.
+    Subscription: "a subscription", short "topic" {
+        /// The topic, one of those under `topics`.
+        topic: Text;
+        /// The group's name; `off` takes the name it has here.
+        group: Option<Text> = None;
+        /// Where a new group begins: `first`, `next`, a position, or a time such as `2026-01-31T00:00:00Z`.
+        from: Start = Start(From::First);
+        /// How long a consumer may hold a message before it is offered again.
+        lease: Duration = secs(30);
+        /// When a failed message is offered again, and how often; a bare number is the attempts.
+        retry: Redelivery = Redelivery::by_default();
+        /// Messages of one key are delivered one after another; a failed one holds up its key and nothing else.
+        ordered: bool = false;
+        /// Messages in the hands of consumers at one time.
+        in_flight_max: u32 = 10_000;
+        /// Unsettled messages behind the newest delivered one; beyond it the group looks no further.
+        exceptions_max: u32 = 100_000;
+    }
+}
+
+section! {
+    /// When a failed message is offered again.
+    Redelivery: "a redelivery", short "attempts" {
+        /// Deliveries after which a message becomes a dead letter of the group.
+        attempts: u32 = 10;
+        /// Upper bound of the wait before the second delivery; the wait is drawn from zero to it.
+        base: Duration = secs(1);
+        /// What that bound grows to, doubling.
+        cap: Duration = secs(300);
+    }
+}
+
+/// Where a new group begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start(pub From);
+
+impl Field for Start {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let expected = "`first`, `next`, a position, or a time such as `2026-01-31T00:00:00Z`";
+        reader.text(node, expected, |text| match text {
+            "first" => Some(Self(From::First)),
+            "next" => Some(Self(From::Next)),
+            _ => {
+                let time = || {
+                    let stamp: jiff::Timestamp = text.parse().ok()?;
+                    let micros = u64::try_from(stamp.as_microsecond()).ok()?;
+                    Some(Self(From::Time(Wall::from_micros(micros))))
+                };
+                text.parse().map(|position| Self(From::Position(position))).ok().or_else(time)
+            }
+        })
+    }
+
+    fn show(&self) -> Shown {
+        match self.0 {
+            From::First => Shown::Word("first".to_owned()),
+            From::Next => Shown::Word("next".to_owned()),
+            From::Position(position) => Shown::Word(position.to_string()),
+            From::Time(at) => {
+                let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
+                let stamp = jiff::Timestamp::from_microsecond(micros);
+                Shown::Text(stamp.unwrap_or(jiff::Timestamp::MAX).to_string())
+            }
+        }
+    }
+
+    fn json_schema(_: &mut Definitions) -> Value {
+        json!({ "type": ["string", "integer"], "examples": ["first", "next", 17, "2026-01-31T00:00:00Z"] })
+    }
+}
+
+section! {
+    /// Publishes a message when its time comes, again and again.
+    Schedule: "a schedule" {
+        /// When: five or six cron fields, `@hourly`, `@daily`, `@every 90s`, …
+        spec: Text;
+        /// The time zone in which the fields are meant, by its IANA name.
+        zone: Text = Text::new("UTC");
+        /// What to do while the run before is not settled by every group of the topic.
+        overlap: Overlap = Overlap::Skip;
+        /// What to do about runs that fell due while nobody was there: `skip`, `all:<how many>`, or how late one of them may still happen.
+        missed: Missed = Missed::Once(secs(3600));
+        /// Where each run is published, one of those under `topics`.
+        topic: Text;
+        /// The key of the message; `off` has none.
+        key: Option<Text> = None;
+        /// The headers of the message.
+        headers: Named<Text> = Named::default();
+        /// The payload of the message.
+        data: Text = Text::new("");
+    }
+}
+
+choice! {
+    /// What to do while the run before is not finished.
+    Overlap: "a way to overlap" {
+        /// Leave this run out.
+        Skip = "skip",
+        /// Let it wait for the one before.
+        Queue = "queue",
+        /// Start it beside the one before.
+        Allow = "allow",
+    }
+}
+
+/// What to do about runs that were missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Leave them out.
+    Skip,
+    /// Run the last of them if it is at most so late.
+    Once(Duration),
+    /// Run the latest so many.
+    All(u32),
+}
+
+impl Field for Missed {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let expected = "`skip`, `all:<1 to 1000>`, or a duration such as `1h`";
+        reader.text(node, expected, |text| match text.split_once(':') {
+            None if text == "skip" => Some(Self::Skip),
+            None => value::duration(text).ok().map(Self::Once),
+            Some(("all", limit)) => {
+                let limit = limit.trim().parse().ok();
+                limit.filter(|limit| (1..=1000).contains(limit)).map(Self::All)
+            }
+            Some(_) => None,
+        })
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Word(match self {
+            Self::Skip => "skip".to_owned(),
+            Self::Once(grace) => value::show_duration(*grace),
+            Self::All(limit) => return Shown::Text(format!("all:{limit}")),
+        })
+    }
+
+    fn json_schema(_: &mut Definitions) -> Value {
+        json!({ "type": "string", "examples": ["1h", "skip", "all:10"] })
+    }
+}

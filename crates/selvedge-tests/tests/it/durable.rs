@@ -1,0 +1,121 @@
+//! The durable engine as its users have it: one file, the app API, signals.
+
+use selvedge_tests::{raw, selvedge::Selvedge, wait};
+use serde_json::{Value, json};
+
+const ORDERS: &str =
+    "topics:\n  orders: on\nsubscriptions:\n  billing: { topic: orders, retry: 2 }\n";
+
+fn ok(selvedge: &Selvedge, method: &str, target: &str, body: &str) -> Value {
+    let answer = selvedge.app(method, target, body);
+    assert!(answer.status < 300, "{method} {target}: {} {}", answer.status, answer.text());
+    if answer.body.is_empty() { Value::Null } else { answer.json() }
+}
+
+#[test]
+fn five_lines_serve_everything_on_one_file() {
+    let selvedge = Selvedge::durable(ORDERS);
+    let published = ok(&selvedge, "POST", "/v1/topics/orders/messages", r#"{"n":1}"#);
+    assert_eq!(published, json!({ "position": 1, "duplicate": false }));
+    let got = ok(&selvedge, "POST", "/v1/topics/orders/groups/billing/receive", "");
+    assert_eq!(got["messages"][0]["data"], json!({ "n": 1 }));
+    ok(&selvedge, "POST", "/v1/streams/account-1", r#"{"events": [{"type": "Opened"}]}"#);
+    ok(&selvedge, "PUT", "/v1/state/k", "1");
+    ok(&selvedge, "POST", "/v1/leases/leader/acquire", r#"{"owner": "me"}"#);
+    let files: Vec<String> = std::fs::read_dir(selvedge.folder())
+        .unwrap()
+        .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| {
+            name.starts_with("store.db") && !name.contains('-') && name != "store.db.lock"
+        })
+        .collect();
+    assert_eq!(files, ["store.db"]);
+    let listeners = selvedge.api("/api/v1/listeners");
+    let roles: Vec<&str> = listeners["listeners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|it| it["role"].as_str())
+        .collect();
+    assert_eq!(roles, ["operator", "app"]);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let mut selvedge = Selvedge::durable(ORDERS);
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "kept");
+    let lease =
+        ok(&selvedge, "POST", "/v1/leases/leader/acquire", r#"{"owner": "a", "ttl": "10ms"}"#);
+    selvedge.kill_and_restart();
+    let got = ok(&selvedge, "GET", "/v1/topics/orders/messages", "");
+    assert_eq!(got["messages"][0]["position"], 1);
+    let wait = r#"{"owner": "b", "wait": "30s"}"#;
+    let next = ok(&selvedge, "POST", "/v1/leases/leader/acquire", wait);
+    assert!(next["token"].as_u64() > lease["token"].as_u64(), "tokens rise across restarts");
+}
+
+#[test]
+fn a_reload_takes_topics_and_groups_and_refuses_another_store() {
+    let selvedge = Selvedge::durable(ORDERS);
+    let rewrite = |rest: &str| {
+        let text = selvedge.ports().durable_file(rest);
+        std::fs::write(&selvedge.file, text).unwrap();
+    };
+    rewrite("topics: { orders: on, mail: on }\nsubscriptions: { billing: orders, post: mail }\n");
+    wait::until_true("the new file to be taken", || selvedge.generation() == (2, None));
+    ok(&selvedge, "POST", "/v1/topics/mail/messages", "x");
+    assert_eq!(ok(&selvedge, "GET", "/v1/topics/mail/groups/post", "")["lag"], 1);
+
+    // What a topic cannot become is refused, and with it the whole file.
+    rewrite("topics: { orders: { compact: on }, extra: on }\n");
+    let refused = wait::until("the refusal", || selvedge.generation().1);
+    assert!(refused.contains("SV0411") && refused.contains("orders"), "{refused}");
+    assert_eq!(selvedge.app("GET", "/v1/topics/extra", "").status, 404);
+
+    let text = selvedge.ports().durable_file(ORDERS).replace("store.db", "other.db");
+    std::fs::write(&selvedge.file, text).unwrap();
+    wait::until_true("the second refusal", || {
+        selvedge.generation().1.is_some_and(|error| error.contains("restart"))
+    });
+    // Leaving a topic out removes nothing.
+    rewrite("");
+    wait::until_true("the empty file to be taken", || selvedge.generation() == (3, None));
+    assert_eq!(ok(&selvedge, "GET", "/v1/topics/mail", "")["next"], 2);
+}
+
+#[test]
+fn a_reload_moves_the_app_api_and_changes_its_token() {
+    let mut selvedge = Selvedge::durable(ORDERS);
+    let old = selvedge.app;
+    let port = selvedge_tests::ports::free();
+    let api =
+        |port: u16| format!("api: {{ bind: \"127.0.0.1:{port}\", token: correct-horse-battery }}");
+    let text = selvedge.ports().durable_file(ORDERS);
+    let text = text.replace(&format!("api: \"127.0.0.1:{old}\""), &api(port));
+    std::fs::write(&selvedge.file, text).unwrap();
+    wait::until_true("the move", || raw::get(port, "/v1/topics").is_ok());
+    wait::until_true("the old address to be free", || raw::get(old, "/v1/topics").is_err());
+    selvedge.app = port;
+    assert_eq!(selvedge.app("GET", "/v1/topics", "").status, 401);
+    let lines = "authorization: Bearer correct-horse-battery\r\n";
+    assert_eq!(selvedge.app_with("GET", "/v1/topics", lines, "").status, 200);
+}
+
+#[test]
+fn a_drain_answers_those_who_wait_and_keeps_everything() {
+    let mut selvedge = Selvedge::durable(ORDERS);
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "x");
+    ok(&selvedge, "POST", "/v1/topics/orders/groups/billing/receive", "");
+    let receive = "POST /v1/topics/orders/groups/billing/receive?wait=60s HTTP/1.1\r\nhost: \
+                   127.0.0.1\r\ncontent-length: 0\r\n\r\n";
+    let mut waiting = raw::Connection::open(selvedge.app);
+    waiting.send(receive);
+    wait::until_true("the consumer to wait", || {
+        selvedge.metrics().sum("selvedge_store_waiting", &[]) > 0.5
+    });
+    selvedge.signal("TERM");
+    assert!(selvedge.ended().success(), "{}", selvedge.log());
+    let answer = waiting.answer().unwrap();
+    assert_eq!(answer.json(), json!({ "messages": [] }), "an empty answer, and no cut");
+    assert!(raw::get(selvedge.app, "/v1/topics").is_err());
+}
