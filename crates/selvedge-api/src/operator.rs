@@ -26,7 +26,8 @@ use tracing::{debug, info};
 
 /// What the operator API reads and acts on: the running proxy.
 ///
-/// Every method answers at once from memory.
+/// Every method answers at once from memory, but for [`Operated::doctor`] and
+/// [`Operated::metrics`], which may look into the store for a bounded time.
 pub trait Operated: Send + Sync + 'static {
     /// Whether it is alive, ready for traffic, started.
     fn health(&self) -> view::Health;
@@ -42,6 +43,10 @@ pub trait Operated: Send + Sync + 'static {
     ///
     /// A sentence on what is wrong with the question.
     fn explain(&self, question: &view::Question) -> Result<view::Explanation, String>;
+    /// What is stuck in the store, if there is one.
+    fn doctor(&self) -> view::Doctor {
+        view::Doctor::default()
+    }
     /// Which configuration it runs on.
     fn config_status(&self) -> view::ConfigStatus;
     /// The whole configuration with every default, as YAML.
@@ -226,6 +231,7 @@ impl Server {
             ["api", "v1", "routes"] => {
                 json(StatusCode::OK, &serde_json::json!({ "routes": operated.routes() }))
             }
+            ["api", "v1", "doctor"] => json(StatusCode::OK, &operated.doctor()),
             ["api", "v1", "config", "status"] => json(StatusCode::OK, &operated.config_status()),
             ["api", "v1", "config", "effective"] => {
                 plain("application/yaml; charset=utf-8", operated.config_effective())

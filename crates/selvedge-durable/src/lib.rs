@@ -14,6 +14,7 @@
 pub mod aggregate;
 mod clock;
 mod config;
+pub mod doctor;
 mod error;
 pub mod event;
 mod observed;
@@ -22,14 +23,15 @@ mod postgres;
 pub mod projection;
 mod sqlite;
 mod store;
+mod telemetry;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
 pub use error::Error;
-pub use observed::Observed;
+pub use observed::{Consumers, Observed};
 pub use operation::{
     Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
 };
 pub use postgres::Postgres;
-pub use sqlite::{Sqlite, compact, verify};
+pub use sqlite::{Sqlite, backup, compact, verify};
 pub use store::Store;

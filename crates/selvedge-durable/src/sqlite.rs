@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{Answer, Config, Engine, Error, Operation, Store};
 
 use driver::SqliteDb;
-pub use upkeep::{compact, verify};
+pub use upkeep::{backup, compact, verify};
 
 /// A store in one SQLite file: a cheap handle. The store closes when the last
 /// handle is dropped, which waits for the writer to end.

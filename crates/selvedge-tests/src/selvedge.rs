@@ -177,7 +177,17 @@ impl Selvedge {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
+        self.restart();
+    }
+
+    /// Starts the process, which has ended, again on the same files.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn restart(&mut self) {
         self.child = Self::spawn(self.folder.path(), &self.file, &[]);
+        self.ended = false;
         self.wait_until_ready();
     }
 

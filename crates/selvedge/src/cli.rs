@@ -7,11 +7,12 @@ use std::path::PathBuf;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the answer is no: `check` found errors, a pattern of the demo did not help
+  1    the answer is no: `check` found errors, `doctor` something stuck, `store verify` damage,
+       a pattern of the demo did not help
   2    the command line is wrong
   3    the configuration was refused
   4    the operator API cannot be reached, or refused
-  5    could not start: an address is taken, a file cannot be written
+  5    could not start: an address is taken, a file cannot be written, a store cannot be opened
   130  interrupted
 
 Every error has a code and a page in docs/errors/. NO_COLOR turns colours off.";
@@ -76,6 +77,16 @@ Examples:
   selvedge top --operator 10.0.0.7:9900 --token \"$SELVEDGE_TOKEN\"
   selvedge top --json          # one snapshot, for programs")]
     Top(Top),
+    /// Say what is stuck in the store, how old it is, why, and what to do
+    #[command(after_help = "\
+Examples:
+  selvedge doctor
+  selvedge doctor --json | jq '.findings[] | select(.weight == \"stuck\")'
+
+Exit code 0: nothing to say. 1: something is stuck or wants attention.")]
+    Doctor(Doctor),
+    /// Copy, check or shrink the file of a store
+    Store(Store),
     /// Print the version
     Version(Version),
     /// One service of the demo's shop
@@ -196,6 +207,70 @@ pub(crate) struct Top {
     /// Print one snapshot as JSON and end
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) operator: Operator,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Write a consistent copy, also while `selvedge run` has the store open
+    #[command(after_help = "\
+Example:
+  selvedge store backup store.db store-$(date +%F).db
+
+The copy is a store: `selvedge store verify` checks it, `durable: <copy>` serves it.")]
+    Backup(Backup),
+    /// Read everything and name what is damaged
+    #[command(after_help = "\
+Example:
+  selvedge store verify store.db
+
+Exit code 0: everything is as it was written. 1: something is not, and is named. The store must
+not be open; a backup can be checked at any time.")]
+    Verify(Verify),
+    /// Give the space of what was removed back to the disk
+    #[command(after_help = "\
+Example:
+  selvedge store compact store.db
+
+The store must not be open, and its disk needs room for a second copy meanwhile.")]
+    Compact(Compact),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// The copy, which must not exist
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The store, or a backup of one
+    pub(crate) store: PathBuf,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// The store
+    pub(crate) store: PathBuf,
 }
 
 #[derive(Debug, Args)]

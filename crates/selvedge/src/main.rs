@@ -9,10 +9,12 @@ mod cli;
 mod client;
 mod configuration;
 mod demo;
+mod doctor;
 mod explain;
 mod failure;
 mod run;
 mod simulate;
+mod store;
 mod terminal;
 mod top;
 
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
                 .await
                 .map_err(|error| Failure::cannot_start("a service of the shop", error))
         }),
+        Command::Doctor(options) => block_on(doctor::command(options)),
+        Command::Store(cli::Store { command }) => store::command(command),
         Command::Version(options) => {
             version(&options);
             Ok(())

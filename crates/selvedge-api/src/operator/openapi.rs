@@ -42,6 +42,12 @@ const PATHS: &[(&str, &str, &str, &str)] = &[
         "What would happen to a request now: ?method=GET&url=/orders/1&header=name:value",
         "application/json",
     ),
+    (
+        "get",
+        "/api/v1/doctor",
+        "What is stuck in the store, how old it is, why, and what to do",
+        "application/json",
+    ),
     ("get", "/api/v1/config/status", "Generation, file, last error", "application/json"),
     ("get", "/api/v1/config/effective", "The configuration with every default", "application/yaml"),
     ("post", "/api/v1/config/reload", "Read the file again, all or nothing", "application/json"),

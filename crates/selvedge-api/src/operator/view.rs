@@ -16,6 +16,35 @@ pub struct Health {
     pub started: bool,
 }
 
+/// What is not as it should be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Doctor {
+    /// Whether there is a store to look at.
+    pub store: bool,
+    /// The worst and oldest first.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Finding {
+    /// `stuck` or `attention`.
+    pub weight: String,
+    /// Its kind, stable: `unattended`, `dead_letters`, `disk`, …
+    pub kind: String,
+    /// What it is about.
+    pub subject: String,
+    /// What is the matter, with numbers.
+    pub what: String,
+    /// For how long, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Why it is so.
+    pub why: String,
+    /// What to do.
+    pub todo: String,
+}
+
 /// One dependency.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Service {

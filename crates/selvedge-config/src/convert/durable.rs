@@ -59,7 +59,7 @@ impl Convert<'_> {
             checkpoint_bytes: it.checkpoint.0,
             ..selvedge_durable::Config::new(folder.join(it.path.as_str()))
         };
-        self.sound(store.validate(), |key| it.span_of(key).unwrap_or(it.path.span()));
+        self.sound(store.validate(), |key| it.span_of(key).unwrap_or_else(|| it.path.span()));
         Some(Durable { store, topics, groups, schedules })
     }
 
@@ -172,7 +172,7 @@ impl Convert<'_> {
             ("age", Some(retention), _) => retention.age.span(),
             ("size", Some(retention), _) => retention.size.span(),
             ("ageing", _, Some(priorities)) => priorities.ageing.span(),
-            (key, ..) => it.span_of(key).unwrap_or(name.span()),
+            (key, ..) => it.span_of(key).unwrap_or_else(|| name.span()),
         });
         PutTopic { name: name.to_string(), settings }
     }
@@ -192,7 +192,7 @@ impl Convert<'_> {
             retry_cap: *it.retry.cap,
         };
         self.sound(config.validate(), |key| {
-            it.retry.span_of(key).or_else(|| it.span_of(key)).unwrap_or(name.span())
+            it.retry.span_of(key).or_else(|| it.span_of(key)).unwrap_or_else(|| name.span())
         });
         PutGroup { topic: it.topic.as_str().to_owned(), group, config, from: it.from.0 }
     }

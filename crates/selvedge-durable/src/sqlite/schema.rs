@@ -16,10 +16,7 @@ pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Brings the file to [`VERSION`].
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), Error> {
-    let found = version(conn)?;
-    if found > VERSION {
-        return Err(Error::Newer { found, known: VERSION });
-    }
+    let found = known(conn)?;
     if found == VERSION {
         return Ok(());
     }
@@ -31,6 +28,15 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), Error> {
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;
     Ok(())
+}
+
+/// The version of the file, if this program can read it.
+pub(super) fn known(conn: &Connection) -> Result<u32, Error> {
+    let found = version(conn)?;
+    if found > VERSION {
+        return Err(Error::Newer { found, known: VERSION });
+    }
+    Ok(found)
 }
 
 /// The version of the file: 0 if it is empty.

@@ -1,6 +1,6 @@
 //! What an operator does to the file: check it, copy it, make it small.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use rusqlite::Connection;
 
@@ -14,14 +14,30 @@ impl Sqlite {
     ///
     /// [`Error::Open`] if `to` exists, [`Error::DiskFull`].
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
-        if to.exists() {
-            let problem = "it exists already".to_owned();
-            return Err(Error::Open { path: to.display().to_string(), problem });
-        }
-        let conn = connect(self.config(), false)?;
-        conn.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
-        Ok(())
+        copy(&connect(self.config(), false)?, to)
     }
+}
+
+/// [`Sqlite::backup`] from outside: of a store that another process may have open.
+///
+/// # Errors
+///
+/// As [`Sqlite::backup`].
+pub fn backup(config: &Config, to: &Path) -> Result<(), Error> {
+    let conn = existing(config)?;
+    schema::known(&conn)?;
+    copy(&conn, to)
+}
+
+fn copy(conn: &Connection, to: &Path) -> Result<(), Error> {
+    let failed = |problem: String| Error::Open { path: to.display().to_string(), problem };
+    if to.exists() {
+        return Err(failed("it exists already".to_owned()));
+    }
+    conn.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+    // SQLite leaves the copy to the system's own pace.
+    let synced = File::open(to).and_then(|file| file.sync_all());
+    synced.map_err(|error| failed(error.to_string()))
 }
 
 /// Makes the file of a store that nobody has open as small as its content.

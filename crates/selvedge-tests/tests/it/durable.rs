@@ -119,3 +119,94 @@ fn a_drain_answers_those_who_wait_and_keeps_everything() {
     assert_eq!(answer.json(), json!({ "messages": [] }), "an empty answer, and no cut");
     assert!(raw::get(selvedge.app, "/v1/topics").is_err());
 }
+
+#[test]
+fn the_doctor_says_what_is_stuck_and_what_to_do() {
+    let selvedge = Selvedge::durable(ORDERS);
+    let operator = format!("127.0.0.1:{}", selvedge.operator);
+    let doctor = |more: &[&str]| {
+        let mut arguments = vec!["doctor", "--operator", operator.as_str()];
+        arguments.extend(more);
+        selvedge_tests::selvedge::command(&arguments, "")
+    };
+    let well = doctor(&[]);
+    assert_eq!(well.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&well.stdout), "nothing is stuck\n");
+
+    let group = "/v1/topics/orders/groups/billing";
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "card");
+    ok(&selvedge, "POST", &format!("{group}/pause"), "");
+    let paused = wait::until("the paused group", || {
+        let output = doctor(&["--json"]);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = document["findings"][0].clone();
+        (output.status.code() == Some(1) && found["kind"] == "paused").then_some(found)
+    });
+    assert_eq!(paused["weight"], "stuck");
+    assert_eq!(paused["subject"], "group billing of orders");
+    assert!(paused["todo"].as_str().unwrap().contains(&format!("POST {group}/resume")));
+
+    ok(&selvedge, "POST", &format!("{group}/resume"), "");
+    let got = ok(&selvedge, "POST", &format!("{group}/receive?wait=10s"), "");
+    let park = json!({ "ids": [got["messages"][0]["id"]], "reason": "declined" }).to_string();
+    ok(&selvedge, "POST", &format!("{group}/park"), &park);
+    let why = wait::until("the dead letter", || {
+        let found = selvedge.api("/api/v1/doctor")["findings"][0].clone();
+        (found["kind"] == "dead_letters").then(|| found["why"].as_str().unwrap().to_owned())
+    });
+    assert_eq!(why, "the first: parked by its consumer after 1 deliveries (declined)");
+    assert!(String::from_utf8_lossy(&doctor(&[]).stdout).contains("1 dead letters"));
+
+    let metrics = selvedge.metrics();
+    let group = [("topic", "orders"), ("group", "billing")];
+    let value = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels);
+    assert_eq!(value("selvedge_group_dead_letters", &group), 1.0);
+    assert_eq!(value("selvedge_group_deliveries_total", &group), 1.0);
+    assert_eq!(value("selvedge_group_failed_total", &group), 1.0);
+    assert_eq!(value("selvedge_topic_published_total", &group[..1]), 1.0);
+    assert_eq!(value("selvedge_topic_publish_seconds_count", &group[..1]), 1.0);
+    assert_eq!(value("selvedge_doctor_findings", &[("weight", "attention")]), 1.0);
+    assert_eq!(value("selvedge_store_writable", &[]), 1.0);
+    assert!(value("selvedge_store_log_bytes", &[]) > 0.0);
+}
+
+#[test]
+fn a_store_is_backed_up_while_it_serves() {
+    let mut selvedge = Selvedge::durable(ORDERS);
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "kept");
+    let (store, copy) = (selvedge.folder().join("store.db"), selvedge.folder().join("copy.db"));
+    let (store, copy) = (store.to_str().unwrap(), copy.to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let output = selvedge_tests::selvedge::command(arguments, "");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+    };
+    assert_eq!(run(&["store", "backup", store, copy]).0, 0);
+    let (code, said) = run(&["store", "backup", store, copy]);
+    assert!(code == 5 && said.contains("SV0400") && said.contains("exists"), "{said}");
+    let (code, said) = run(&["store", "verify", store]);
+    assert!(code == 5 && said.contains("another process"), "{said}");
+    assert_eq!(run(&["store", "compact", store]).0, 5);
+    assert_eq!(run(&["store", "verify", copy]).0, 0);
+
+    // What came after the backup is gone when it is restored, and nothing else.
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "later");
+    selvedge.signal("TERM");
+    assert!(selvedge.ended().success());
+    assert_eq!(run(&["store", "compact", copy]).0, 0);
+    for file in ["store.db", "store.db-wal", "store.db-shm"] {
+        let _ = std::fs::remove_file(selvedge.folder().join(file));
+    }
+    std::fs::rename(copy, store).unwrap();
+    selvedge.restart();
+    assert_eq!(ok(&selvedge, "GET", "/v1/topics/orders", "")["next"], 2);
+
+    let bytes = std::fs::read(store).unwrap();
+    selvedge.signal("TERM");
+    assert!(selvedge.ended().success());
+    let broken = bytes.iter().enumerate().map(|(at, byte)| if at >= 4096 { !byte } else { *byte });
+    std::fs::write(store, broken.collect::<Vec<u8>>()).unwrap();
+    let (code, said) = run(&["store", "verify", "--json", store]);
+    let document: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, document["ok"].as_bool()), (1, Some(false)), "{said}");
+}

@@ -114,6 +114,19 @@ pub(super) fn service(
     }
 }
 
+/// A finding of the doctor, for JSON.
+pub(super) fn finding(found: selvedge_durable::doctor::Finding) -> view::Finding {
+    view::Finding {
+        weight: found.weight.word().to_owned(),
+        kind: found.kind.to_owned(),
+        subject: found.subject,
+        what: found.what,
+        age_ms: found.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        why: found.why,
+        todo: found.todo,
+    }
+}
+
 /// What was counted of a service.
 pub(super) fn counts(counts: ServiceCounts) -> view::Counts {
     view::Counts {

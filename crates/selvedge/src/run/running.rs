@@ -8,6 +8,7 @@ use super::{
 };
 use selvedge_api::operator::{Action, Operated, Refusal, Target, view};
 use selvedge_config::Loaded;
+use selvedge_durable::doctor::{self, Weight};
 use selvedge_patterns::{breaker::Control, service::Service};
 use selvedge_proxy::Handle;
 use std::{
@@ -290,6 +291,13 @@ impl Operated for Running {
         })
     }
 
+    fn doctor(&self) -> view::Doctor {
+        let Some(store) = &self.store else { return view::Doctor::default() };
+        let found = store.snapshot().map(|snapshot| doctor::examine(&snapshot));
+        let findings = found.unwrap_or_default().into_iter().map(operated::finding).collect();
+        view::Doctor { store: true, findings }
+    }
+
     fn config_status(&self) -> view::ConfigStatus {
         let state = self.state();
         view::ConfigStatus {
@@ -332,22 +340,21 @@ impl Operated for Running {
             "1 while the file on disk is one that was refused.",
             &format!(" {}", u8::from(refused.1)),
         );
-        if let Some(store) = &self.store {
-            let writable = store.trouble().is_none();
+        if let Some(store) = &self.store
+            && let Some(snapshot) = store.snapshot()
+        {
+            store.engine().metrics(&snapshot, &mut text);
+            let found = doctor::examine(&snapshot);
+            let count = |weight| found.iter().filter(|it| it.weight == weight).count();
             family(
                 &mut text,
-                "selvedge_store_writable",
+                "selvedge_doctor_findings",
                 "gauge",
-                "1 while writes to the store succeed.",
-                &format!(" {}", u8::from(writable)),
+                "What `selvedge doctor` would say, by weight.",
+                &format!("{{weight=\"stuck\"}} {}", count(Weight::Stuck)),
             );
-            family(
-                &mut text,
-                "selvedge_store_waiting",
-                "gauge",
-                "Receives and acquires that wait for something to come.",
-                &format!(" {}", store.engine().waiting()),
-            );
+            let attention = count(Weight::Attention);
+            let _ = writeln!(text, "selvedge_doctor_findings{{weight=\"attention\"}} {attention}");
         }
         family(
             &mut text,

@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use selvedge_api::app;
 use selvedge_config::{AppApi, Durable};
 use selvedge_durable::{
-    Answer, Engine as _, Error, Observed, Operation, Sqlite, group::ListGroups, topic::ListTopics,
+    Answer, Engine as _, Error, Observed, Operation, Sqlite, doctor::Snapshot, group::ListGroups,
+    topic::ListTopics,
 };
 use std::{
     future::Future,
@@ -28,6 +29,11 @@ use tracing::{error, info};
 /// Between two attempts to write when the store could not.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
+/// How old the last look at the store may be.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a look may take before the last one has to do.
+const LOOK_FOR: Duration = Duration::from_secs(1);
+
 /// What the app API speaks for.
 pub(super) type Engine = Observed<Sqlite>;
 
@@ -36,6 +42,7 @@ pub(super) type Engine = Observed<Sqlite>;
 pub(crate) struct Store {
     engine: Engine,
     watched: Mutex<Watched>,
+    looked: Mutex<Option<(Instant, Snapshot)>>,
 }
 
 /// What was last said about the store, and tried.
@@ -51,9 +58,9 @@ impl Store {
         let path = durable.store.path.display();
         let cannot = |error: &Error| Failure::store(format!("the store {path}"), error);
         let sqlite = Sqlite::open(durable.store.clone()).map_err(|error| cannot(&error))?;
-        let engine = Observed::new(sqlite);
+        let engine = Observed::new(sqlite, durable.store.clock.clone());
         let watched = Watched { in_trouble: false, probed: Instant::now() };
-        let store = Self { engine, watched: Mutex::new(watched) };
+        let store = Self { engine, watched: Mutex::new(watched), looked: Mutex::default() };
         store.declare(durable).map_err(|error| {
             Failure::store(format!("what the file declares cannot be in the store {path}"), &error)
         })?;
@@ -102,6 +109,29 @@ impl Store {
     /// Why it cannot be relied on, if it cannot.
     pub(super) fn trouble(&self) -> Option<Error> {
         self.engine.trouble()
+    }
+
+    /// The store at this moment, or as it was a moment ago: whoever asks often
+    /// does not make it work more, and a store that hangs holds up nobody.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = looked.as_ref().is_some_and(|(at, _)| at.elapsed() < LOOK_EVERY);
+        if !fresh && let Some(Ok(mut seen)) = wait_for(self.engine.snapshot(), LOOK_FOR) {
+            let sqlite = self.engine.engine();
+            let config = sqlite.config();
+            seen.queue = (sqlite.queued(), config.queue_max);
+            let mut log = config.path.as_os_str().to_owned();
+            log.push("-wal");
+            let log = std::fs::metadata(log).map_or(0, |log| log.len());
+            seen.log = (log, config.checkpoint_bytes);
+            seen.disk_free = rustix::fs::statvfs(&config.path)
+                .ok()
+                .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            *looked = Some((Instant::now(), seen));
+        }
+        let (_, seen) = looked.as_ref()?;
+        // What is known without asking is never old.
+        Some(Snapshot { trouble: self.trouble(), ..seen.clone() })
     }
 
     /// Says when the store stops writing or goes on, and tries now and then.
@@ -244,6 +274,12 @@ async fn until(mut stopped: Receiver<bool>) {
 /// Waits for the store where nothing else can go on meanwhile. The store's own
 /// threads answer, so this needs no runtime and cannot wait for itself.
 pub(super) fn wait<T>(answer: impl Future<Output = T>) -> T {
+    let forever = Duration::from_secs(u64::from(u32::MAX));
+    wait_for(answer, forever).expect("the store answers or closes")
+}
+
+/// [`wait`], with a bound.
+fn wait_for<T>(answer: impl Future<Output = T>, bound: Duration) -> Option<T> {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -252,10 +288,12 @@ pub(super) fn wait<T>(answer: impl Future<Output = T>) -> T {
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut answer = pin!(answer);
+    let begun = Instant::now();
     loop {
-        match answer.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(answer) => return answer,
-            Poll::Pending => thread::park(),
+        if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(answer);
         }
+        let left = bound.checked_sub(begun.elapsed())?;
+        thread::park_timeout(left);
     }
 }

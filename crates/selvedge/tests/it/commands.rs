@@ -30,6 +30,8 @@ fn help_reads_well() {
         ("explain", vec!["explain", "--help"]),
         ("demo", vec!["demo", "--help"]),
         ("top", vec!["top", "--help"]),
+        ("doctor", vec!["doctor", "--help"]),
+        ("store", vec!["store", "--help"]),
     ] {
         let output = selvedge(&arguments);
         assert!(output.status.success(), "{name}");

@@ -1,0 +1,332 @@
+//! What is stuck, how old it is, why, and what to do about it.
+//!
+//! [`examine`] decides, by a snapshot of the store and nothing else; where the
+//! snapshot comes from is its caller's business. A thing that is stuck and says
+//! nothing is the worst that a queue can do, so whatever waits is named with
+//! its age, and each finding ends with something to do.
+
+use std::time::Duration;
+
+use selvedge_patterns::wall::Wall;
+
+use crate::{Error, group, observed::Consumers, schedule, topic};
+
+/// A message that nobody settles for so long, though nobody asks for it, is stuck.
+pub const UNATTENDED: Duration = Duration::from_secs(60);
+/// A group whose oldest message is older falls behind, though it has consumers.
+pub const BEHIND: Duration = Duration::from_secs(600);
+/// A schedule that should have run so long ago was missed.
+pub const MISSED: Duration = Duration::from_secs(60);
+/// Deliveries of one message after which it is probably the message's fault.
+pub const SUSPICIOUS: u32 = 3;
+/// Share of a bound (queue, retention) at which it is pointed out.
+const NEARLY: f64 = 0.8;
+/// Checkpoint sizes that the write-ahead log may have before something holds it up.
+const LOG_TIMES: u64 = 4;
+/// Free space below which the disk is nearly full, and below which it is full
+/// for all purposes.
+const DISK_LOW: u64 = 1 << 30;
+const DISK_OUT: u64 = 64 << 20;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Nothing moves any more until somebody does something.
+    Stuck,
+    /// It goes on, and somebody should look at it.
+    Attention,
+}
+
+impl Weight {
+    /// In a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stuck => "stuck",
+            Self::Attention => "attention",
+        }
+    }
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub weight: Weight,
+    /// Its kind, stable: `unattended`, `dead_letters`, `disk`, …
+    pub kind: &'static str,
+    /// What it is about: `group billing of orders`.
+    pub subject: String,
+    /// What is the matter, with numbers.
+    pub what: String,
+    /// For how long, if that is known.
+    pub age: Option<Duration>,
+    /// Why it is so.
+    pub why: String,
+    /// What to do.
+    pub todo: String,
+}
+
+/// The store at one moment, as far as it matters here.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The moment.
+    pub now: Wall,
+    /// Every topic.
+    pub topics: Vec<topic::Topic>,
+    /// Every group.
+    pub groups: Vec<Group>,
+    /// Every schedule.
+    pub schedules: Vec<schedule::Schedule>,
+    /// Since when consumers are counted: before that, nothing is known of them.
+    pub watched_since: Wall,
+    /// Why the last write failed.
+    pub trouble: Option<Error>,
+    /// Requests that wait for the writer, and how many may.
+    pub queue: (usize, usize),
+    /// Bytes of the write-ahead log, and the size at which a checkpoint starts.
+    pub log: (u64, u64),
+    /// Bytes free on the store's disk, if that can be known.
+    pub disk_free: Option<u64>,
+}
+
+/// A group at one moment.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Where it stands.
+    pub status: group::Status,
+    /// Who asked for its messages.
+    pub consumers: Consumers,
+    /// The first of its dead letters, if it has one.
+    pub letter: Option<group::DeadLetter>,
+}
+
+/// Everything that is not as it should be, the worst and oldest first.
+#[must_use]
+pub fn examine(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut found = Vec::new();
+    found.extend(store(snapshot));
+    found.extend(snapshot.groups.iter().flat_map(|it| group(snapshot, it)));
+    found.extend(snapshot.schedules.iter().filter_map(|it| schedule(snapshot.now, it)));
+    found.sort_by(|a, b| (a.weight, b.age).cmp(&(b.weight, a.age)));
+    found
+}
+
+fn store(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut say = |weight, kind, what: String, why: &str, todo: &str| {
+        let (subject, why, todo) = ("the store".to_owned(), why.to_owned(), todo.to_owned());
+        found.push(Finding { weight, kind, subject, what, age: None, why, todo });
+    };
+    if let Some(trouble) = &snapshot.trouble {
+        let what = format!("writes are refused: {trouble} ({})", trouble.code());
+        let todo = match trouble {
+            Error::DiskFull => "free space on the disk of the store; writing goes on by itself",
+            Error::Corrupt { .. } => "stop it, `selvedge store verify FILE`, and restore a backup",
+            _ => "look at the log and at the page of the code; a restart may help",
+        };
+        say(Weight::Stuck, "writes", what, "the last write failed", todo);
+    }
+    match snapshot.disk_free {
+        Some(free) if free < DISK_OUT => say(
+            Weight::Stuck,
+            "disk",
+            format!("{} MiB are free on its disk", free >> 20),
+            "topics, streams or something beside them have filled it",
+            "free space, or lower `retention` of the largest topics",
+        ),
+        Some(free) if free < DISK_LOW => say(
+            Weight::Attention,
+            "disk",
+            format!("{} MiB are free on its disk", free >> 20),
+            "topics, streams or something beside them fill it",
+            "free space, or lower `retention` of the largest topics",
+        ),
+        _ => {}
+    }
+    let (queued, queue_max) = snapshot.queue;
+    if queued as f64 >= queue_max as f64 * NEARLY {
+        say(
+            Weight::Attention,
+            "queue",
+            format!("{queued} of {queue_max} requests wait for the writer"),
+            "more is written than the disk takes; further requests are refused",
+            "batch what is published, or spread it over time; a faster disk helps",
+        );
+    }
+    let (log, checkpoint) = snapshot.log;
+    if log > checkpoint.saturating_mul(LOG_TIMES).max(DISK_OUT) {
+        say(
+            Weight::Attention,
+            "log",
+            format!("the write-ahead log has {} MiB", log >> 20),
+            "it cannot be copied into the file while a long read goes on, or writes never pause",
+            "end long reads (a backup, another program that has the file open)",
+        );
+    }
+    found
+}
+
+fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
+    let Group { status, consumers, letter } = group;
+    let mut found = Vec::new();
+    let age = status.oldest.map(|oldest| snapshot.now.since(oldest));
+    let path = format!("/v1/topics/{}/groups/{}", status.topic, status.group);
+    let mut say = |weight, kind, age, what: String, why: String, todo: String| {
+        let subject = format!("group {} of {}", status.group, status.topic);
+        found.push(Finding { weight, kind, subject, what, age, why, todo });
+    };
+    let old = age.unwrap_or_default();
+    let watched = snapshot.now.since(snapshot.watched_since);
+    let asked = consumers.last.map(|last| snapshot.now.since(last));
+    let attended = consumers.waiting > 0 || asked.is_some_and(|asked| asked < UNATTENDED);
+    if status.lag > 0 && status.paused {
+        say(
+            Weight::Stuck,
+            "paused",
+            age,
+            format!("{} messages wait", status.lag),
+            "the group is paused".to_owned(),
+            format!("`POST {path}/resume` when what it was paused for is over"),
+        );
+    } else if status.lag > 0 && old >= UNATTENDED && !attended && watched >= UNATTENDED {
+        let why = match asked {
+            Some(asked) => format!("nobody has asked for one for {}", show(asked)),
+            None => format!("nobody has asked for one in the {} that are known", show(watched)),
+        };
+        say(
+            Weight::Stuck,
+            "unattended",
+            age,
+            format!("{} messages wait", status.lag),
+            why,
+            format!("start its consumers, or `DELETE {path}` if nobody needs it"),
+        );
+    } else if old >= BEHIND && status.lag > status.in_flight {
+        say(
+            Weight::Attention,
+            "behind",
+            age,
+            format!("{} messages wait, {} are in hand", status.lag, status.in_flight),
+            "its consumers take less than what is published, or messages fail again and again"
+                .to_owned(),
+            "add consumers, or look why they fail: `attempts_most` says how often one was tried"
+                .to_owned(),
+        );
+    } else if status.in_flight > 0 && old >= BEHIND {
+        say(
+            Weight::Attention,
+            "held",
+            age,
+            format!("{} messages are in hand and not settled", status.in_flight),
+            "a consumer extends its leases, or lets them run out again and again".to_owned(),
+            "look at the consumers: do they hang, or is the lease shorter than the work?"
+                .to_owned(),
+        );
+    }
+    let tries = status.config.attempts;
+    if status.attempts_most >= SUSPICIOUS.min(tries) && status.attempts_most > 1 && status.lag > 0 {
+        say(
+            Weight::Attention,
+            "failing",
+            age,
+            format!("a message was delivered {} times, of {tries}", status.attempts_most),
+            "its consumers answer `nack`, or let its lease run out".to_owned(),
+            "look at their logs; after the last delivery it is a dead letter".to_owned(),
+        );
+    }
+    if status.dead > 0 {
+        let since = letter.as_ref().map(|letter| snapshot.now.since(letter.at));
+        let why = match letter {
+            Some(letter) => {
+                let reason = letter.reason.as_deref().unwrap_or("no reason was given");
+                format!(
+                    "the first: {} after {} deliveries ({reason})",
+                    cause(letter.cause),
+                    letter.attempts
+                )
+            }
+            None => "they failed for good".to_owned(),
+        };
+        let parked = if status.config.ordered { ", and their keys are parked" } else { "" };
+        say(
+            Weight::Attention,
+            "dead_letters",
+            since,
+            format!("{} dead letters{parked}", status.dead),
+            why,
+            format!(
+                "`GET {path}/dead-letters`, mend what failed, then `POST …/redrive` or `…/discard`"
+            ),
+        );
+    }
+    let kept = snapshot.topics.iter().find(|topic| topic.name == status.topic);
+    if let Some(topic) = kept.filter(|topic| !topic.settings.retain_unconsumed)
+        && let Some(keep) = topic.settings.retention_age
+        && status.lag > 0
+        && old.as_secs_f64() >= keep.as_secs_f64() * NEARLY
+    {
+        say(
+            Weight::Attention,
+            "expiring",
+            age,
+            format!("messages that nobody has settled go after {}", show(keep)),
+            "the group is nearly as far behind as the topic keeps messages".to_owned(),
+            "speed its consumers up, lengthen `retention`, or set `unconsumed: true` in it"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// In words.
+#[must_use]
+pub const fn cause(cause: group::Cause) -> &'static str {
+    match cause {
+        group::Cause::Attempts => "given up",
+        group::Cause::LeaseExpired => "given up, the last lease ran out",
+        group::Cause::Parked => "parked by its consumer",
+        group::Cause::BehindKey => "behind a dead letter of its key",
+    }
+}
+
+fn schedule(now: Wall, schedule: &schedule::Schedule) -> Option<Finding> {
+    let subject = format!("schedule {}", schedule.name);
+    let weight = Weight::Stuck;
+    match schedule.next {
+        Some(next) if now.since(next) >= MISSED => Some(Finding {
+            weight,
+            kind: "missed",
+            subject,
+            what: "a run was due and did not happen".to_owned(),
+            age: Some(now.since(next)),
+            why: "the store could not write, or its topic is gone".to_owned(),
+            todo: format!("is there a topic `{}`? The log says why a run failed", schedule.topic),
+        }),
+        None => Some(Finding {
+            weight: Weight::Attention,
+            kind: "ended",
+            subject,
+            what: "it will never run again".to_owned(),
+            age: None,
+            why: format!("`{}` names no time to come", schedule.spec),
+            todo: format!("`DELETE /v1/schedules/{}`, or give it another `spec`", schedule.name),
+        }),
+        Some(_) => None,
+    }
+}
+
+/// To the second, in the two largest units.
+#[must_use]
+pub fn show(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests;
