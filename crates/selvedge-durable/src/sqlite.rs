@@ -37,6 +37,9 @@ impl Sqlite {
         let lock = lock(&config.path)?;
         let mut conn = connect(&config, false)?;
         schema::migrate(&mut conn)?;
+        // A killed process leaves what it had not synced; nobody may see it and
+        // then lose it to a power cut.
+        checkpoint::passive(&conn)?;
         let (checkpoints, checkpointer) = checkpoint::start(&config)?;
         let writer = SqliteDb::writer(conn, checkpoints);
         let readers = (0..config.readers)

@@ -95,7 +95,8 @@ fn length(conn: &Connection) -> Result<(u64, u64), Error> {
     run(conn, "PRAGMA wal_checkpoint(NOOP)")
 }
 
-fn passive(conn: &Connection) -> Result<(), Error> {
+/// Syncs the log and copies it into the file, as far as readers allow.
+pub(super) fn passive(conn: &Connection) -> Result<(), Error> {
     run(conn, "PRAGMA wal_checkpoint(PASSIVE)").map(drop)
 }
 

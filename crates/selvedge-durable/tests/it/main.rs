@@ -8,4 +8,6 @@ mod faults;
 mod postgres;
 mod projection;
 mod server;
+mod disk;
+mod power;
 mod store;
