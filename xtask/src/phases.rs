@@ -108,6 +108,11 @@ pub(crate) fn test(root: &Path, scope: Scope) -> ExitCode {
     phases.cargo("doctests", &["test", "--workspace", "--doc"], &[]);
     if !scope.quick {
         phases.cargo(
+            "kill loop, the long one",
+            &["test", "--package", "selvedge-durable", "--test", "it", "crash::"],
+            &[("SELVEDGE_LONG", "1")],
+        );
+        phases.cargo(
             "documentation",
             &["doc", "--workspace", "--no-deps"],
             &[("RUSTDOCFLAGS", "-D warnings")],

@@ -1,8 +1,10 @@
 //! The kill loop: clients publish, consume, append, lock and delay while the
-//! process is killed at random, again and again on one file; after each death a
-//! checker reads the store and the history that the clients wrote down.
+//! process is killed at random and at named moments, again and again on one
+//! file; after each death a checker reads the store and the history that the
+//! clients wrote down.
 //!
-//! Ten cycles by default, 200 with `SELVEDGE_LONG=1`. A failure prints its seed.
+//! Ten cycles by default, 200 with `SELVEDGE_LONG=1`, as in `cargo xtask test`.
+//! A failure prints its seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,12 +24,16 @@ use selvedge_durable::{
 };
 use selvedge_patterns::random::{Rng, SplitMix64};
 
+use crate::halt::{self, Moment};
+
 const VICTIM: &str = "SELVEDGE_TEST_VICTIM";
+/// The moment to stand still at, and how many of its kind pass before.
+const HALT: &str = "SELVEDGE_TEST_HALT";
 const PUBLISHERS: usize = 4;
 const LEASE: Duration = Duration::from_millis(300);
 
 /// What the clients of all cycles know for certain, and what they saw.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct History {
     /// Position and content of each acknowledged publish.
     published: BTreeMap<u64, String>,
@@ -80,12 +86,23 @@ impl History {
     }
 }
 
+/// The configuration of a victim: checkpoints are frequent, and it stands still
+/// at the moment that its environment names.
+fn config_of_a_victim(path: String) -> Config {
+    let plan = std::env::var(HALT).ok();
+    let plan = plan.as_deref().and_then(|plan| plan.split_once(' '));
+    let vfs = plan.map(|(moment, passes)| {
+        halt::plan(Moment::named(moment).unwrap(), passes.parse().unwrap())
+    });
+    Config { vfs, checkpoint_bytes: 1 << 20, ..Config::new(path) }
+}
+
 /// Does nothing in a usual run; in a process of its own it is the one to be killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acts_as_the_victim() {
     let Ok(path) = std::env::var(VICTIM) else { return };
     let cycle = std::env::var("SELVEDGE_TEST_CYCLE").unwrap();
-    let store = Sqlite::open(Config::new(path)).unwrap();
+    let store = Sqlite::open(config_of_a_victim(path)).unwrap();
     // The test harness has begun a line of its own.
     say("\nbegun".to_owned());
     let mut clients = tokio::task::JoinSet::new();
@@ -102,7 +119,7 @@ async fn acts_as_the_victim() {
 }
 
 /// A line that is either there whole or not at all when the process is killed.
-fn say(line: String) {
+pub(crate) fn say(line: String) {
     let mut out = std::io::stdout().lock();
     out.write_all((line + "\n").as_bytes()).unwrap();
     out.flush().unwrap();
@@ -209,8 +226,10 @@ async fn nothing_acknowledged_is_lost_to_kills() {
     let path = folder.path().join("store.db");
     prepare(&path).await;
     let mut history = History::default();
+    let mut reached = BTreeSet::new();
     for cycle in 0..if long { 200 } else { 10 } {
-        kill_one(&path, cycle, Duration::from_millis(50 + rng.below(400)), &mut history);
+        let end = End::at_random(&mut rng, cycle);
+        reached.extend(kill_one(&path, cycle, end, &mut history));
         assert_eq!(verify(&Config::new(&path)).unwrap(), [] as [String; 0], "cycle {cycle}");
         check(&path, &history).await;
     }
@@ -218,7 +237,29 @@ async fn nothing_acknowledged_is_lost_to_kills() {
         history.published.len() > 100 && history.acknowledged.len() > 100,
         "nothing was tested"
     );
+    assert!(!long || reached.len() == Moment::ALL.len(), "only these came: {reached:?}");
     drain(&path, &history).await;
+}
+
+/// When a victim is killed: at the moment, if it comes before the time.
+struct End {
+    after: Duration,
+    moment: Option<(Moment, u64)>,
+}
+
+impl End {
+    /// Every second one at a moment, one kind after the other.
+    fn at_random(rng: &mut SplitMix64, cycle: usize) -> Self {
+        let after = Duration::from_millis(50 + rng.below(400));
+        let moment = Moment::ALL[cycle / 2 % Moment::ALL.len()];
+        // A checkpoint syncs once, a batch is written page by page.
+        let passes = rng.below(match moment {
+            Moment::BeforeCheckpointSync => 2,
+            Moment::InWrite | Moment::InCheckpoint => 300,
+            Moment::BeforeSync | Moment::AfterSync => 60,
+        });
+        Self { after, moment: (cycle % 2 == 1).then_some((moment, passes)) }
+    }
 }
 
 async fn prepare(path: &Path) {
@@ -230,26 +271,33 @@ async fn prepare(path: &Path) {
     store.execute(PutGroup { topic, group, config, from }).await.unwrap();
 }
 
-fn kill_one(path: &Path, cycle: usize, after: Duration, history: &mut History) {
-    let mut victim = Command::new(std::env::current_exe().unwrap())
+/// One life; gives the moment at which it was killed, if it was one.
+fn kill_one(path: &Path, cycle: usize, end: End, history: &mut History) -> Option<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "crash::acts_as_the_victim", "--nocapture", "--test-threads=1"])
         .env(VICTIM, path)
         .env("SELVEDGE_TEST_CYCLE", cycle.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    if let Some((moment, passes)) = end.moment {
+        command.env(HALT, format!("{moment:?} {passes}"));
+    }
+    let mut victim = command.spawn().unwrap();
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    let (mut killed_at, mut killed) = (None, false);
+    let (mut killed_at, mut killed, mut reached) = (None, false, None);
     for line in lines.map_while(Result::ok) {
         // Time counts from the first sign of work, so that every cycle does some.
         let begun = *killed_at.get_or_insert_with(std::time::Instant::now);
-        if !killed && line.contains(' ') && begun.elapsed() >= after {
+        let at = line.strip_prefix("at ");
+        if !killed && (at.is_some() || line.contains(' ') && begun.elapsed() >= end.after) {
+            reached = at.map(str::to_owned);
             victim.kill().unwrap();
             killed = true;
         }
         history.note(&line);
     }
     assert!(!victim.wait().unwrap().success() && killed, "the victim ended by itself");
+    reached
 }
 
 async fn log(store: &Sqlite) -> Vec<(u64, String)> {
@@ -333,5 +381,41 @@ async fn drain(path: &Path, history: &History) {
     let texts: BTreeSet<&String> = log.iter().map(|(_, text)| text).collect();
     for text in &history.delayed {
         assert!(texts.contains(text), "the delayed message {text} never came");
+    }
+}
+
+/// The checker is worth something if it notices what it is there for.
+#[tokio::test]
+async fn a_history_that_is_not_the_stores_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    prepare(&path).await;
+    let mut honest = History::default();
+    let end = End { after: Duration::from_millis(300), moment: None };
+    kill_one(&path, 0, end, &mut honest);
+    check(&path, &honest).await;
+    let position = *honest.published.keys().last().unwrap();
+    let version = *honest.events.keys().last().unwrap();
+    let key = honest.delivered.keys().next().unwrap().clone();
+    let forgeries: [(&str, fn(&mut History, u64, u64, &str)); 5] = [
+        ("a lost message", |history, position, _, _| {
+            history.published.insert(position + 1_000_000, "0.0.0".to_owned());
+        }),
+        ("another message", |history, position, _, _| {
+            history.published.insert(position, "0.0.999999".to_owned());
+        }),
+        ("another event", |history, _, version, _| {
+            history.events.insert(version, "0.999999".to_owned());
+        }),
+        ("a token twice", |history, _, _, _| history.tokens.extend([7, 7])),
+        ("a key out of order", |history, _, _, key| {
+            history.delivered.entry(key.to_owned()).or_default().extend([2, 1]);
+        }),
+    ];
+    for (what, forge) in forgeries {
+        let (mut forged, path) = (honest.clone(), path.clone());
+        forge(&mut forged, position, version, &key);
+        let checked = tokio::spawn(async move { check(&path, &forged).await }).await;
+        assert!(checked.is_err_and(|error| error.is_panic()), "{what} was not noticed");
     }
 }

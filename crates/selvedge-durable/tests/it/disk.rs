@@ -31,7 +31,8 @@ pub(crate) struct Faults {
     pub(crate) lies: bool,
     /// Has no room for a write.
     pub(crate) full: u64,
-    /// Fails to sync; what was pending is half there and counts as written.
+    /// Fails to sync; what was pending is half there and counts as written, and
+    /// every open handle hears of it, as on Linux.
     pub(crate) sync: u64,
     /// Fails to read.
     pub(crate) read: u64,
@@ -83,6 +84,8 @@ struct File {
     pending: Vec<Change>,
     /// Whether the folder is known to name it.
     named: bool,
+    /// Syncs that failed: each handle of that time hears of it once.
+    failures: u64,
 }
 
 enum Change {
@@ -297,6 +300,8 @@ struct Opened {
     name: String,
     generation: u64,
     id: u64,
+    /// Failures of its file that it knows of.
+    heard: AtomicU64,
 }
 
 impl Opened {
@@ -376,8 +381,9 @@ unsafe extern "C" fn open(
     }
     state.handles += 1;
     let (generation, id) = (state.generation, state.handles);
+    let heard = AtomicU64::new(state.files.get(&name).map_or(0, |file| file.failures));
     drop(state);
-    let opened = Box::new(Opened { core, name, generation, id });
+    let opened = Box::new(Opened { core, name, generation, id, heard });
     // SAFETY: as above, and `out_flags` may be absent.
     unsafe {
         handle.write(Handle { methods: &raw const METHODS, file: Box::into_raw(opened) });
@@ -513,13 +519,16 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
             return Ok(());
         }
         let (chance, sector) = (state.faults.sync, state.sector);
-        if state.fails(chance) {
-            let mut rng = state.rng.clone();
-            state.file(&opened.name)?.half_sync(&mut rng, sector, 50);
-            state.rng = rng;
+        let fails = state.fails(chance);
+        let mut rng = SplitMix64::new(state.rng.next_u64());
+        let file = state.file(&opened.name)?;
+        if fails {
+            file.half_sync(&mut rng, sector, 50);
+            file.failures += 1;
+        }
+        if opened.heard.swap(file.failures, Ordering::Relaxed) < file.failures {
             return Err(ffi::SQLITE_IOERR_FSYNC);
         }
-        let file = state.file(&opened.name)?;
         file.sync();
         // The first sync of a file is one of its folder too, as the system's layer does it.
         if !std::mem::replace(&mut file.named, true) {

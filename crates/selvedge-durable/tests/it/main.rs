@@ -9,5 +9,6 @@ mod postgres;
 mod projection;
 mod server;
 mod disk;
+mod halt;
 mod power;
 mod store;

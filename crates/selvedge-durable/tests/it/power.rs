@@ -222,13 +222,7 @@ async fn count(store: Sqlite, history: &Shared) -> Result<(), Error> {
         history.lock().state.1 = n;
         let text = text("count", n, 100);
         history.lock().sent.insert(text.clone());
-        let put = PutState {
-            key: "count".to_owned(),
-            value: n.to_string().into(),
-            content_type: None,
-            condition: tag.map_or(Condition::Absent, Condition::Tag),
-            ttl: None,
-        };
+        let put = value("count", n.to_string(), tag.map_or(Condition::Absent, Condition::Tag));
         let publish = publish_of(SYNCED, vec![message(&text)]);
         let both = vec![Operation::PutState(put), Operation::Publish(publish)];
         let answers = store.transact(both).await?;
@@ -238,6 +232,10 @@ async fn count(store: Sqlite, history: &Shared) -> Result<(), Error> {
         history.lock().state.0 = n;
     }
     Ok(())
+}
+
+fn value(key: &str, value: String, condition: Condition) -> PutState {
+    PutState { key: key.to_owned(), value: value.into(), content_type: None, condition, ttl: None }
 }
 
 async fn counted(store: &Sqlite) -> Result<(u64, Option<u64>), Error> {
@@ -535,6 +533,10 @@ async fn outlast(seed: u64, faults: Faults, told: &[&str]) -> Result<(), String>
     for cycle in 0..6 {
         let ill = cycle % 3 < 2;
         rig.disk.set_faults(if ill { faults } else { Faults::default() });
+        if !ill {
+            // The writer may still have to hear of a sync that failed elsewhere.
+            let _ = store.execute(value("well", String::new(), Condition::Any)).await;
+        }
         work(&store, (seed, cycle), rig.clock.now(), unsynced, &mut history).await;
         let failures = std::mem::take(&mut history.failures);
         let expected = |failure: &String| ill && told.iter().any(|word| failure.contains(word));
