@@ -235,10 +235,9 @@ impl<D: Db> Writer<D> {
         let failed = result.as_ref().err().cloned().unwrap_or(Error::Closed);
         self.answers.extend(jobs.drain(..).map(|job| (job.reply, Err(failed.clone()))));
         for (reply, answer) in self.answers.drain(..) {
-            let answer = match &result {
-                Ok(()) => answer,
-                Err(error) => answer.and(Err(error.clone())),
-            };
+            // A refusal may rest on what was written before it in this batch, and
+            // that is gone with the batch.
+            let answer = result.clone().and(answer);
             // Whoever asked may have gone away.
             let _ = reply.send(answer);
         }

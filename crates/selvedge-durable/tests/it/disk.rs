@@ -31,7 +31,7 @@ pub(crate) struct Faults {
     pub(crate) lies: bool,
     /// Has no room for a write.
     pub(crate) full: u64,
-    /// Fails to sync; what was pending is half there and counts as written, and
+    /// Fails to sync the log; what was pending is half there and counts as written, and
     /// every open handle hears of it, as on Linux.
     pub(crate) sync: u64,
     /// Fails to read.
@@ -519,7 +519,7 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
             return Ok(());
         }
         let (chance, sector) = (state.faults.sync, state.sector);
-        let fails = state.fails(chance);
+        let fails = opened.name.ends_with("-wal") && state.fails(chance);
         let mut rng = SplitMix64::new(state.rng.next_u64());
         let file = state.file(&opened.name)?;
         if fails {

@@ -4,11 +4,13 @@
 
 mod conformance;
 mod crash;
-mod faults;
-mod postgres;
-mod projection;
-mod server;
 mod disk;
+mod faults;
 mod halt;
+mod linear;
+mod postgres;
 mod power;
+mod projection;
+mod recorded;
+mod server;
 mod store;
