@@ -1,7 +1,7 @@
 //! The real servers and clients that whole-system suites talk to.
 //!
 //! Programs come from Debian's packages where root and apt are there; Python
-//! packages go into a virtual environment under `target/`. A suite is the
+//! and JavaScript packages go into folders under `target/`. A suite is the
 //! module of `selvedge-tests` named after what it needs, and finds its peer by
 //! the environment variable that is named here.
 
@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     /// Python packages; when there are any, the path is the interpreter of a
     /// virtual environment that has them.
     pip: &'static [&'static str],
+    /// Packages of npm; when there are any, the path is the folder that has them.
+    npm: &'static [&'static str],
     /// A command of those packages: then it is the path, and they lie in a
     /// folder of their own, because old interpreters make no environments.
     command: Option<&'static str>,
@@ -45,6 +47,7 @@ pub(crate) const ALL: &[Peer] = &[
         folders: &["/usr/sbin"],
         apt: &["nginx-light"],
         pip: &[],
+        npm: &[],
         command: None,
         rare: false,
     },
@@ -56,6 +59,7 @@ pub(crate) const ALL: &[Peer] = &[
         folders: &["/usr/lib/postgresql/*/bin"],
         apt: &["postgresql"],
         pip: &[],
+        npm: &[],
         command: None,
         rare: false,
     },
@@ -67,6 +71,31 @@ pub(crate) const ALL: &[Peer] = &[
         folders: &["/usr/bin"],
         apt: &["python3-venv"],
         pip: &["grpcio", "grpcio-health-checking"],
+        npm: &[],
+        command: None,
+        rare: false,
+    },
+    Peer {
+        name: "CloudEvents for Python",
+        suite: "cloudevents_python",
+        variable: "SELVEDGE_CLOUDEVENTS_PYTHON",
+        program: "python3",
+        folders: &["/usr/bin"],
+        apt: &["python3-venv"],
+        pip: &["cloudevents>=2,<3"],
+        npm: &[],
+        command: None,
+        rare: false,
+    },
+    Peer {
+        name: "CloudEvents for JavaScript",
+        suite: "cloudevents_javascript",
+        variable: "SELVEDGE_CLOUDEVENTS_JAVASCRIPT",
+        program: "npm",
+        folders: &["/usr/bin"],
+        apt: &["nodejs", "npm"],
+        pip: &[],
+        npm: &["cloudevents@10"],
         command: None,
         rare: false,
     },
@@ -78,6 +107,7 @@ pub(crate) const ALL: &[Peer] = &[
         folders: &["~/.pyenv/versions/*/bin"],
         apt: &[],
         pip: &["autobahntestsuite==25.10.1"],
+        npm: &[],
         command: Some("wstest"),
         rare: true,
     },
@@ -113,6 +143,7 @@ pub(crate) fn prepare(root: &Path, peer: &Peer) -> Result<Found, String> {
     };
     match peer.command {
         Some(command) => packages(root, peer, &program, command),
+        None if !peer.npm.is_empty() => modules(root, peer, &program),
         None if peer.pip.is_empty() => Ok(Found { path: program }),
         None => environment(root, peer, &program),
     }
@@ -209,6 +240,28 @@ fn environment(root: &Path, peer: &Peer, python: &Path) -> Result<Found, String>
     }
     std::fs::write(&marker, &wanted).map_err(|error| error.to_string())?;
     Ok(Found { path: interpreter })
+}
+
+fn modules(root: &Path, peer: &Peer, npm: &Path) -> Result<Found, String> {
+    let folder = root.join("target/peers").join(peer.suite);
+    let path = folder.join("node_modules");
+    let marker = folder.join("installed");
+    let wanted = peer.npm.join(" ");
+    if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
+        return Ok(Found { path });
+    }
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let installed = Command::new(npm)
+        .args(["install", "--silent", "--no-fund", "--no-audit", "--ignore-scripts", "--prefix"])
+        .arg(&folder)
+        .args(peer.npm)
+        .status()
+        .is_ok_and(|status| status.success());
+    if !installed {
+        return Err(format!("`npm install {wanted}` failed"));
+    }
+    std::fs::write(&marker, &wanted).map_err(|error| error.to_string())?;
+    Ok(Found { path })
 }
 
 fn packages(root: &Path, peer: &Peer, python: &Path, command: &str) -> Result<Found, String> {

@@ -7,6 +7,9 @@
 
 mod autobahn;
 mod carriage;
+mod cloudevents;
+mod cloudevents_javascript;
+mod cloudevents_python;
 mod configuration;
 mod durable;
 mod grpcio;
