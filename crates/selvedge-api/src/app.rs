@@ -2,12 +2,15 @@
 //! programs in any language, as HTTP/JSON under `/v1`.
 //!
 //! One request does one thing and is answered when it is on disk. For speed
-//! there are batches, and a stream of lines on which many publishes are under
-//! way at once. A store is all it knows: any [`Engine`] will do.
+//! there are batches and pipelines, requests of many lines of which many are
+//! under way at once; for what belongs together there are transactions. A store is all it knows: any [`Engine`] will do.
 
 pub(crate) mod cloud;
 mod groups;
+mod live;
 mod openapi;
+mod operations;
+mod pipeline;
 mod problem;
 mod rest;
 mod streams;
@@ -182,6 +185,8 @@ impl<E: Engine> Server<E> {
         match segments.as_slice() {
             ["openapi.json"] => Ok(json(&openapi::document())),
             ["v1", "topics", rest @ ..] => topics::route(call, rest).await,
+            ["v1", "transactions"] if call.method == "POST" => pipeline::transaction(call).await,
+            ["v1", "pipeline"] if call.method == "POST" => Ok(pipeline::pipeline(call)),
             ["v1", "streams" | "events" | "append", ..] => {
                 streams::route(call, &segments[1..]).await
             }

@@ -11,11 +11,12 @@ use selvedge_durable::{
     },
     topic::From,
 };
+use selvedge_patterns::wall::Wall;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, or_draining, typed,
+    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, live, or_draining, typed,
     wire::{self, Shown},
 };
 
@@ -45,6 +46,7 @@ pub(super) async fn route<E: Engine>(
             engine.execute(DeleteGroup { topic, group }).await?;
             Ok(empty())
         }
+        ("GET", ["stream"]) => live::group(call, topic, group).await,
         ("POST", ["receive"]) => receive(call, topic, group).await,
         ("POST", ["ack"]) => settle(call, topic, group, |_| Verdict::Ack).await,
         ("POST", ["nack"]) => {
@@ -188,11 +190,16 @@ async fn settle<E: Engine>(
     let replies = replies.collect::<Result<Vec<_>, Problem>>()?;
     let alone = replies.len() == 1;
     let answers = engine.execute(Settle { topic, group, replies, strict: alone }).await?;
+    Ok(json(&settled(&answers)))
+}
+
+/// What became of deliveries that were answered.
+pub(super) fn settled(answers: &[Result<Settled, Stale>]) -> Value {
     let stale: Vec<Value> =
         answers.iter().filter_map(|answer| answer.as_ref().err()).map(stale).collect();
     let settled = answers.len() - stale.len();
     let dead = answers.iter().filter(|answer| matches!(answer, Ok(Settled::Dead(_)))).count();
-    Ok(json(&json!({ "settled": settled, "dead": dead, "stale": stale })))
+    json!({ "settled": settled, "dead": dead, "stale": stale })
 }
 
 fn stale(stale: &Stale) -> Value {
@@ -216,10 +223,15 @@ async fn extend<E: Engine>(
     let given: ExtendIn = call.json().await?;
     let receipts = given.ids.iter().map(|id| wire::receipt(id)).collect::<Result<Vec<_>, _>>()?;
     let answers = engine.execute(Extend { topic, group, receipts, lease: given.lease }).await?;
+    Ok(json(&extended(&answers)))
+}
+
+/// What became of deliveries that were to be held for longer.
+pub(super) fn extended(answers: &[Result<Wall, Stale>]) -> Value {
     let until = answers.iter().find_map(|answer| answer.as_ref().ok().copied()).map(wire::time);
     let stale: Vec<Value> =
         answers.iter().filter_map(|answer| answer.as_ref().err()).map(stale).collect();
-    Ok(json(&json!({ "until": until, "stale": stale })))
+    json!({ "until": until, "stale": stale })
 }
 
 async fn dead_letters<E: Engine>(

@@ -43,6 +43,14 @@ impl Problem {
         Self::new("SV0412", StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
     }
 
+    pub(super) fn not_yet(position: u64) -> Self {
+        let detail = format!("position {position} is not there yet");
+        let title = "not there in time";
+        let mut problem = Self::new("SV0442", StatusCode::GATEWAY_TIMEOUT, title, detail);
+        problem.retry_after = Some(1);
+        problem
+    }
+
     /// The stable code, with a page in `docs/errors/`.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 use selvedge_durable::{
     Answer as Stored, Engine, Operation,
     group::ListGroups,
-    lease::{Acquire, GetLease, Release, Renew, TTL_DEFAULT},
+    lease::{Acquire, GetLease, Holder, Release, Renew, TTL_DEFAULT},
     schedule::{DeleteSchedule, ListSchedules, Missed, Overlap, PutSchedule, Schedule},
     state::{Condition, DeleteState, GetState, ListState, PutState},
 };
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Call, Problem, WAIT_MAX, empty, groups, json, or_draining, typed,
+    Answer, Call, Problem, WAIT_MAX, empty, groups, json, live, or_draining, typed,
     wire::{self, MessageIn},
 };
 
@@ -133,17 +133,8 @@ async fn leases<E: Engine>(
 ) -> Result<Answer, Problem> {
     let (engine, resource) = (call.engine, resource.to_owned());
     match (call.method.as_str(), rest) {
-        ("GET", []) => {
-            let holders = engine.execute(GetLease { resource }).await?;
-            let holders: Vec<Value> = holders
-                .iter()
-                .map(|holder| {
-                    let until = wire::time(holder.until);
-                    json!({ "owner": holder.owner, "token": holder.token, "until": until })
-                })
-                .collect();
-            Ok(json(&json!({ "holders": holders })))
-        }
+        ("GET", []) if live::wanted(&call) => live::lease(call, resource),
+        ("GET", []) => Ok(json(&holders(&engine.execute(GetLease { resource }).await?))),
         ("POST", ["acquire"]) => {
             let draining = call.draining.clone();
             let given: AcquireIn = call.json().await?;
@@ -171,6 +162,12 @@ async fn leases<E: Engine>(
         }
         _ => Err(call.not_here()),
     }
+}
+
+/// Who holds a resource.
+pub(super) fn holders(holders: &[Holder]) -> Value {
+    let holder = |it: &Holder| json!({ "owner": it.owner, "token": it.token, "until": wire::time(it.until) });
+    json!({ "holders": holders.iter().map(holder).collect::<Vec<_>>() })
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -1,23 +1,26 @@
 //! `/v1/streams/…`, `/v1/events`, `/v1/append`: event streams.
 
 use bytes::Bytes;
+use http::HeaderValue;
 use selvedge_durable::{
-    Answer as Stored, Engine, Operation,
+    Answer as Stored, Engine, Error, Operation,
     stream::{
-        Append, Appended, DeleteStream, Event, Expected, NewEvent, ReadEvents, ReadStream,
-        TruncateStream, Write,
+        Append, Appended, DeleteStream, Event, Expected, GetSnapshot, NewEvent, PutSnapshot,
+        ReadEvents, ReadStream, Snapshot, TruncateStream, Write,
     },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Problem, empty, json, wire};
+use super::{Answer, Call, Problem, empty, json, live, typed, wire};
 
 pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result<Answer, Problem> {
     let engine = call.engine;
     match (call.method.as_str(), path) {
+        ("GET", ["events"]) if live::wanted(&call) => live::events(call, None),
         ("GET", ["events"]) => {
-            call.query.only(&["after", "max"])?;
+            call.query.only(&["after", "max", "wait_for", "wait"])?;
+            live::position(&call, None).await?;
             let (after, max) = (call.query.number("after", 0)?, call.query.number("max", 100)?);
             let events = engine.execute(ReadEvents { after, max: max as usize }).await?;
             Ok(json(&json!({ "events": events.iter().map(event).collect::<Vec<_>>() })))
@@ -25,11 +28,14 @@ pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result
         ("POST", ["append"]) => {
             let fence = call.fence()?;
             let given: AppendIn = call.json().await?;
-            let writes = given.writes.into_iter().map(WriteIn::into_write);
-            append(engine, fence, writes.collect::<Result<_, _>>()?).await
+            append(engine, fence, given.into_writes()?).await
+        }
+        ("GET", ["streams", stream]) if live::wanted(&call) => {
+            live::events(call, Some((*stream).to_owned()))
         }
         ("GET", ["streams", stream]) => {
-            call.query.only(&["from", "max", "direction"])?;
+            call.query.only(&["from", "max", "direction", "wait_for", "wait"])?;
+            live::position(&call, None).await?;
             let backwards = match call.query.text("direction") {
                 None | Some("forwards") => false,
                 Some("backwards") => true,
@@ -49,6 +55,30 @@ pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result
             let given: StreamIn = call.json().await?;
             let write = given.into_write((*stream).to_owned())?;
             append(engine, fence, vec![write]).await
+        }
+        ("GET", ["streams", stream, "snapshot"]) => {
+            call.query.only(&["schema"])?;
+            let schema = call.query.text("schema").unwrap_or_default().to_owned();
+            let stream = (*stream).to_owned();
+            let found = engine.execute(GetSnapshot { stream: stream.clone(), schema }).await?;
+            let missing = || Error::NotFound { kind: "snapshot", name: stream };
+            let Snapshot { version, data } = found.ok_or_else(missing)?;
+            let mut answer = typed("application/octet-stream", data);
+            answer.headers_mut().insert("selvedge-version", HeaderValue::from(version));
+            Ok(answer)
+        }
+        ("PUT", ["streams", stream, "snapshot"]) => {
+            call.query.only(&["schema", "version"])?;
+            let schema = call.query.text("schema").unwrap_or_default().to_owned();
+            if call.query.text("version").is_none() {
+                let detail = "`version` must say which event it includes".to_owned();
+                return Err(Problem::malformed(detail));
+            }
+            let version = call.query.number("version", 0)?;
+            let stream = (*stream).to_owned();
+            let data = call.bytes().await?;
+            engine.execute(PutSnapshot { stream, version, schema, data }).await?;
+            Ok(empty())
         }
         ("POST", ["streams", stream, "truncate"]) => {
             let given: TruncateIn = call.json().await?;
@@ -75,8 +105,14 @@ struct TruncateIn {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AppendIn {
+pub(super) struct AppendIn {
     writes: Vec<WriteIn>,
+}
+
+impl AppendIn {
+    pub(super) fn into_writes(self) -> Result<Vec<Write>, Problem> {
+        self.writes.into_iter().map(WriteIn::into_write).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -160,13 +196,19 @@ async fn append<E: Engine>(
 ) -> Result<Answer, Problem> {
     let append = Operation::Append(Append { writes });
     let answers = engine.transact(fence.into_iter().chain([append]).collect()).await?;
-    let Some(Stored::Append(Appended { versions, position, duplicate })) = answers.last() else {
-        return Err(selvedge_durable::Error::Closed.into());
+    let Some(Stored::Append(done)) = answers.last() else {
+        return Err(Error::Closed.into());
     };
-    Ok(json(&json!({ "versions": versions, "position": position, "duplicate": duplicate })))
+    Ok(json(&appended(done)))
 }
 
-fn event(event: &Event) -> Value {
+/// Where an append left things.
+pub(super) fn appended(appended: &Appended) -> Value {
+    let Appended { versions, position, duplicate } = appended;
+    json!({ "versions": versions, "position": position, "duplicate": duplicate })
+}
+
+pub(super) fn event(event: &Event) -> Value {
     let readable = |bytes: &Bytes| match serde_json::from_slice::<Value>(bytes) {
         Ok(value) => Ok(value),
         Err(_) => Err(wire::to_base64(bytes)),

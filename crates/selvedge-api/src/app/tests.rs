@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Config, Server, openapi};
 
+mod flows;
+
 /// A server on a store of its own; both go when it is dropped.
 struct World {
     address: SocketAddr,

@@ -19,7 +19,7 @@ use std::{future::Future, pin::Pin, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{
-    Answer, Call, Problem, cloud, empty, groups, json, parse, typed,
+    Answer, Call, Problem, cloud, empty, groups, json, live, parse, typed,
     wire::{self, MessageIn, Shown},
 };
 
@@ -45,6 +45,9 @@ pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result
         ("POST", [name, "messages"]) => publish(call, name).await,
         ("POST", [name, "batch"]) => publish_batch(call, name).await,
         ("POST", [name, "stream"]) => Ok(publish_stream(call, name)),
+        ("GET", [name, "messages"]) if live::wanted(&call) => {
+            live::topic(call, (*name).to_owned()).await
+        }
         ("GET", [name, "messages"]) => read(call, name).await,
         ("DELETE", [name, "delayed", number]) => {
             let number = number.parse().map_err(|_| call.not_here())?;
@@ -212,7 +215,8 @@ async fn publish_batch<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answe
 }
 
 async fn read<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem> {
-    call.query.only(&["from", "max", "data", "format"])?;
+    call.query.only(&["from", "max", "data", "format", "wait_for", "wait"])?;
+    live::position(&call, Some(name)).await?;
     let from = call.query.from("from", From::First)?;
     let max = call.query.number("max", 100)? as usize;
     let messages = call.engine.execute(ReadTopic { topic: name.to_owned(), from, max }).await?;

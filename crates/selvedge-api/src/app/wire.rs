@@ -261,15 +261,20 @@ pub(super) fn message(message: &Message, shown: Shown) -> serde_json::Map<String
 }
 
 fn payload_value(
-    payload: &Bytes,
+    payload_bytes: &Bytes,
     headers: &[(String, String)],
     shown: Shown,
 ) -> (&'static str, Value) {
     if shown == Shown::Base64 {
-        return ("data", to_base64(payload).into());
+        return ("data", to_base64(payload_bytes).into());
     }
-    let media_type =
-        headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value);
+    let media_type = headers.iter().find(|(name, _)| name == "content-type");
+    payload(payload_bytes, media_type.map(|(_, value)| &value[..]))
+}
+
+/// Content as JSON can carry it: as `data` if its type says that it is JSON or
+/// text, else as `data_base64`.
+pub(super) fn payload(payload: &Bytes, media_type: Option<&str>) -> (&'static str, Value) {
     let media_type =
         media_type.map_or("", |value| value.split(';').next().unwrap_or_default().trim());
     if media_type == "application/json" || media_type.ends_with("+json") {

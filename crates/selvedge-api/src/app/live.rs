@@ -1,0 +1,275 @@
+//! What comes as it happens, as server-sent events: deliveries of a group,
+//! messages of a topic, events of streams, holders of a lease. And waiting for
+//! a position before a read.
+//!
+//! A group's deliveries are waited for in the store; what else is watched is
+//! looked at again and again, soon after something came and seldom when nothing
+//! does. A client that comes back says in `Last-Event-ID` what it has seen.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body_util::{Either, channel::Channel};
+use selvedge_durable::{
+    Engine, Error,
+    group::Receive,
+    lease::{GetLease, Holder},
+    stream::{ReadEvents, ReadStream},
+    topic::{From, GetTopic, ReadTopic},
+};
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Answer, Call, Problem, WAIT_MAX, drain_begins, streams,
+    wire::{self, Shown},
+};
+
+/// A line that says nothing, so that both ends know that the other is there.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Between two looks, right after something came and when nothing does.
+const LOOK_SOON: Duration = Duration::from_millis(10);
+const LOOK_SELDOM: Duration = Duration::from_millis(500);
+/// Items that one look brings.
+const PAGE: usize = 100;
+
+/// Whether the client wants what comes as it comes.
+pub(super) fn wanted<E>(call: &Call<'_, E>) -> bool {
+    let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// One event on the wire.
+fn event(kind: &str, id: Option<u64>, data: &Value) -> Bytes {
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    Bytes::from(format!("{id}event: {kind}\ndata: {data}\n\n"))
+}
+
+/// An answer that goes on until the client leaves, the server drains, or
+/// `each` fails; `each` gives the next piece, empty if nothing came.
+fn stream<F>(
+    draining: watch::Receiver<bool>,
+    mut each: impl FnMut() -> F + Send + 'static,
+) -> Answer
+where
+    F: Future<Output = Result<Vec<Bytes>, Error>> + Send,
+{
+    let (mut out, body) = Channel::<Bytes, Infallible>::new(16);
+    tokio::spawn(async move {
+        let write = async {
+            let mut said = Instant::now();
+            let mut pause = LOOK_SOON;
+            // The head goes out with the first byte.
+            if out.send_data(Bytes::from_static(b": hello\n\n")).await.is_err() {
+                return;
+            }
+            loop {
+                let pieces = match each().await {
+                    Ok(pieces) => pieces,
+                    Err(error) => vec![event("problem", None, &Problem::from(error).value())],
+                };
+                let failed = pieces.first().is_some_and(|it| it.starts_with(b"event: problem"));
+                pause = if pieces.is_empty() { (pause * 2).min(LOOK_SELDOM) } else { LOOK_SOON };
+                for piece in pieces {
+                    said = Instant::now();
+                    if out.send_data(piece).await.is_err() {
+                        return;
+                    }
+                }
+                if failed {
+                    return;
+                }
+                if said.elapsed() >= HEARTBEAT {
+                    said = Instant::now();
+                    if out.send_data(Bytes::from_static(b":\n\n")).await.is_err() {
+                        return;
+                    }
+                }
+                sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = write => {}
+            () = drain_begins(draining) => {}
+        }
+    });
+    let mut answer = Response::new(Either::Right(body));
+    let media_type = HeaderValue::from_static("text/event-stream");
+    answer.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    answer
+}
+
+/// The position after which a client that comes back goes on.
+fn seen<E: Engine>(call: &Call<'_, E>) -> Result<Option<u64>, Problem> {
+    let Some(text) = call.header("last-event-id")? else { return Ok(None) };
+    let problem = |_| Problem::malformed(format!("`last-event-id` is not a position: `{text}`"));
+    text.parse().map(Some).map_err(problem)
+}
+
+/// Deliveries of a group; each is to be answered like one that was received.
+pub(super) async fn group<E: Engine>(
+    call: Call<'_, E>,
+    topic: String,
+    group: String,
+) -> Result<Answer, Problem> {
+    call.query.only(&["max", "lease", "data"])?;
+    let max = call.query.number("max", 10)? as usize;
+    let lease = call.query.duration("lease")?;
+    let shown = Shown::parse(&call.query)?;
+    let engine = call.engine.clone();
+    let name = selvedge_durable::group::GetGroup { topic: topic.clone(), group: group.clone() };
+    // Refused as a problem, not in the middle of a stream.
+    engine.execute(name).await?;
+    Ok(stream(call.draining, move || {
+        let (topic, group) = (topic.clone(), group.clone());
+        let receive = Receive { topic, group, max, lease, wait: HEARTBEAT };
+        let deliveries = engine.execute(receive);
+        async move {
+            let pieces = deliveries
+                .await?
+                .into_iter()
+                .map(|it| event("message", Some(it.message.position), &wire::delivery(&it, shown)));
+            Ok(pieces.collect())
+        }
+    }))
+}
+
+/// Messages of a topic without a group.
+pub(super) async fn topic<E: Engine>(call: Call<'_, E>, topic: String) -> Result<Answer, Problem> {
+    call.query.only(&["from", "data"])?;
+    let shown = Shown::parse(&call.query)?;
+    let from = match seen(&call)? {
+        Some(position) => From::Position(position + 1),
+        None => call.query.from("from", From::Next)?,
+    };
+    let engine = call.engine.clone();
+    let now = engine.execute(GetTopic { name: topic.clone() }).await?;
+    let mut from = if from == From::Next { From::Position(now.next) } else { from };
+    let next = Arc::new(AtomicU64::new(0));
+    Ok(stream(call.draining, move || {
+        if next.load(Relaxed) > 0 {
+            from = From::Position(next.load(Relaxed));
+        }
+        let read = engine.execute(ReadTopic { topic: topic.clone(), from, max: PAGE });
+        let next = next.clone();
+        async move {
+            let messages = read.await?;
+            if let Some(last) = messages.last() {
+                next.store(last.position + 1, Relaxed);
+            }
+            let pieces = messages.iter().map(|it| {
+                event("message", Some(it.position), &Value::Object(wire::message(it, shown)))
+            });
+            Ok(pieces.collect())
+        }
+    }))
+}
+
+/// All events by position, or those of one stream by version.
+pub(super) fn events<E: Engine>(
+    call: Call<'_, E>,
+    name: Option<String>,
+) -> Result<Answer, Problem> {
+    call.query.only(if name.is_some() { &["from"] } else { &["after"] })?;
+    let start = match (&name, seen(&call)?) {
+        (None, Some(position)) => position,
+        (Some(_), Some(version)) => version + 1,
+        (None, None) => call.query.number("after", 0)?,
+        (Some(_), None) => call.query.number("from", 0)?,
+    };
+    let (engine, next) = (call.engine.clone(), Arc::new(AtomicU64::new(start)));
+    Ok(stream(call.draining, move || {
+        let (engine, next, name) = (engine.clone(), next.clone(), name.clone());
+        async move {
+            let from = next.load(Relaxed);
+            let (events, versions) = match name {
+                None => (engine.execute(ReadEvents { after: from, max: PAGE }).await?, false),
+                Some(stream) => {
+                    let read = ReadStream { stream, from, backwards: false, max: PAGE };
+                    match engine.execute(read).await {
+                        Ok(page) => (page.events, true),
+                        // It may come yet.
+                        Err(Error::NotFound { .. }) => (Vec::new(), true),
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            if let Some(last) = events.last() {
+                next.store(if versions { last.version + 1 } else { last.position }, Relaxed);
+            }
+            let pieces = events.iter().map(|it| {
+                let id = if versions { it.version } else { it.position };
+                event("event", Some(id), &streams::event(it))
+            });
+            Ok(pieces.collect())
+        }
+    }))
+}
+
+/// Who holds a resource, whenever that changes.
+pub(super) fn lease<E: Engine>(call: Call<'_, E>, resource: String) -> Result<Answer, Problem> {
+    call.query.only(&[])?;
+    let engine = call.engine.clone();
+    let before = Arc::new(Mutex::new(None::<Vec<Holder>>));
+    Ok(stream(call.draining, move || {
+        let look = engine.execute(GetLease { resource: resource.clone() });
+        let before = before.clone();
+        async move {
+            let holders = look.await?;
+            let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+            // A renewal changes nothing about who holds it.
+            let who = |all: &[Holder]| all.iter().map(|it| it.token).collect::<Vec<_>>();
+            if before.as_ref().is_some_and(|before| who(before) == who(&holders)) {
+                return Ok(Vec::new());
+            }
+            let piece = event("holders", None, &super::rest::holders(&holders));
+            *before = Some(holders);
+            Ok(vec![piece])
+        }
+    }))
+}
+
+/// Waits until the store has the position of `?wait_for=…`, for at most
+/// `?wait=…` (5 s unless said): a reader then sees what a writer was told.
+pub(super) async fn position<E: Engine>(
+    call: &Call<'_, E>,
+    topic: Option<&str>,
+) -> Result<(), Problem> {
+    if call.query.text("wait_for").is_none() {
+        return Ok(());
+    }
+    let wanted = call.query.number("wait_for", 0)?;
+    let patience = call.query.duration("wait")?.unwrap_or(Duration::from_secs(5)).min(WAIT_MAX);
+    let (begun, mut pause) = (Instant::now(), LOOK_SOON);
+    loop {
+        let there = match topic {
+            Some(name) => {
+                call.engine.execute(GetTopic { name: name.to_owned() }).await?.next > wanted
+            }
+            None => {
+                let read = ReadEvents { after: wanted.saturating_sub(1), max: 1 };
+                wanted == 0 || !call.engine.execute(read).await?.is_empty()
+            }
+        };
+        if there {
+            return Ok(());
+        }
+        if begun.elapsed() >= patience {
+            return Err(Problem::not_yet(wanted));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_SELDOM);
+    }
+}

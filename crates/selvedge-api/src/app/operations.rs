@@ -1,0 +1,293 @@
+//! Operations as JSON: one on a line of a pipeline, several in a transaction.
+//!
+//! An operation is an object with one key, which says what to do.
+
+use std::time::Duration;
+
+use selvedge_durable::{
+    Answer as Stored, Operation,
+    group::{Extend, Receive, Reply, Settle, Verdict},
+    lease::{Acquire, CheckFence, Release, Renew, TTL_DEFAULT},
+    state::{Condition, DeleteState, GetState, PutState},
+    stream::Append,
+    topic::{NewMessage, Publish},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Problem, WAIT_MAX, groups, streams,
+    wire::{self, MessageIn, Shown},
+};
+
+/// One operation: exactly one of these is there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperationIn {
+    /// Comes back with the answer.
+    pub(super) id: Option<Value>,
+    publish: Option<PublishIn>,
+    receive: Option<ReceiveIn>,
+    ack: Option<SettleIn>,
+    nack: Option<SettleIn>,
+    park: Option<SettleIn>,
+    extend: Option<ExtendIn>,
+    append: Option<streams::AppendIn>,
+    put_state: Option<PutStateIn>,
+    delete_state: Option<DeleteStateIn>,
+    get_state: Option<GetStateIn>,
+    check_fence: Option<HeldIn>,
+    acquire: Option<AcquireIn>,
+    renew: Option<HeldIn>,
+    release: Option<HeldIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishIn {
+    topic: String,
+    messages: Vec<MessageIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReceiveIn {
+    topic: String,
+    group: String,
+    max: Option<usize>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    wait: Option<Duration>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    lease: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettleIn {
+    topic: String,
+    group: String,
+    ids: Vec<String>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    after: Option<Duration>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExtendIn {
+    topic: String,
+    group: String,
+    ids: Vec<String>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    lease: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PutStateIn {
+    key: String,
+    value: Option<Value>,
+    value_base64: Option<String>,
+    content_type: Option<String>,
+    if_match: Option<String>,
+    #[serde(default)]
+    if_absent: bool,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    ttl: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeleteStateIn {
+    key: String,
+    if_match: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetStateIn {
+    key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcquireIn {
+    resource: String,
+    owner: String,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    ttl: Option<Duration>,
+    permits: Option<u32>,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    wait: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldIn {
+    resource: String,
+    token: u64,
+    #[serde(default, deserialize_with = "wire::duration_field")]
+    ttl: Option<Duration>,
+}
+
+impl OperationIn {
+    /// What it asks for. In a transaction one stale receipt fails all.
+    pub(super) fn into_operation(self, strict: bool) -> Result<Operation, Problem> {
+        let settle = |given: SettleIn, verdict| given.into_settle(verdict, strict);
+        let retry = |given: SettleIn| {
+            let verdict = Verdict::Retry { after: given.after };
+            settle(given, verdict)
+        };
+        let mut found = [
+            self.publish.map(PublishIn::into_operation),
+            self.receive.map(|it| Ok(it.into_operation())),
+            self.ack.map(|it| settle(it, Verdict::Ack)),
+            self.nack.map(retry),
+            self.park.map(|it| settle(it, Verdict::Park)),
+            self.extend.map(ExtendIn::into_operation),
+            self.append.map(|it| {
+                let writes = it.into_writes()?;
+                Ok(Operation::Append(Append { writes }))
+            }),
+            self.put_state.map(PutStateIn::into_operation),
+            self.delete_state.map(|it| {
+                let condition = tag(it.if_match.as_deref(), false)?;
+                Ok(Operation::DeleteState(DeleteState { key: it.key, condition }))
+            }),
+            self.get_state.map(|it| Ok(Operation::GetState(GetState { key: it.key }))),
+            self.check_fence.map(|HeldIn { resource, token, .. }| {
+                Ok(Operation::CheckFence(CheckFence { resource, token }))
+            }),
+            self.acquire.map(|it| Ok(it.into_operation())),
+            self.renew.map(|HeldIn { resource, token, ttl }| {
+                let ttl = ttl.unwrap_or(TTL_DEFAULT);
+                Ok(Operation::Renew(Renew { resource, token, ttl }))
+            }),
+            self.release.map(|HeldIn { resource, token, .. }| {
+                Ok(Operation::Release(Release { resource, token }))
+            }),
+        ]
+        .into_iter()
+        .flatten();
+        match (found.next(), found.next()) {
+            (Some(operation), None) => operation,
+            _ => Err(Problem::malformed(
+                "an operation is an object with one key such as `publish` or `ack`".to_owned(),
+            )),
+        }
+    }
+}
+
+impl PublishIn {
+    fn into_operation(self) -> Result<Operation, Problem> {
+        let messages = self.messages.into_iter().map(MessageIn::into_message);
+        let messages = messages.collect::<Result<Vec<NewMessage>, _>>()?;
+        Ok(Operation::Publish(Publish { topic: self.topic, messages }))
+    }
+}
+
+impl ReceiveIn {
+    fn into_operation(self) -> Operation {
+        let Self { topic, group, max, wait, lease } = self;
+        let wait = wait.unwrap_or_default().min(WAIT_MAX);
+        Operation::Receive(Receive { topic, group, max: max.unwrap_or(10), lease, wait })
+    }
+}
+
+impl SettleIn {
+    fn into_settle(self, verdict: Verdict, strict: bool) -> Result<Operation, Problem> {
+        let reply = |id: &String| {
+            let receipt = wire::receipt(id)?;
+            Ok(Reply { receipt, verdict, reason: self.reason.clone() })
+        };
+        let replies = self.ids.iter().map(reply).collect::<Result<_, Problem>>()?;
+        let (topic, group) = (self.topic, self.group);
+        Ok(Operation::Settle(Settle { topic, group, replies, strict }))
+    }
+}
+
+impl ExtendIn {
+    fn into_operation(self) -> Result<Operation, Problem> {
+        let receipts = self.ids.iter().map(|id| wire::receipt(id)).collect::<Result<_, _>>()?;
+        let Self { topic, group, lease, .. } = self;
+        Ok(Operation::Extend(Extend { topic, group, receipts, lease }))
+    }
+}
+
+impl PutStateIn {
+    fn into_operation(self) -> Result<Operation, Problem> {
+        let condition = tag(self.if_match.as_deref(), self.if_absent)?;
+        let (value, natural) = match (self.value, self.value_base64) {
+            (Some(Value::String(text)), None) => (text.into(), "text/plain"),
+            (Some(value), None) => (value.to_string().into(), "application/json"),
+            (None, Some(text)) => (wire::base64(&text)?, "application/octet-stream"),
+            _ => {
+                let detail = "one of `value` and `value_base64` must be there".to_owned();
+                return Err(Problem::malformed(detail));
+            }
+        };
+        let content_type = Some(self.content_type.unwrap_or_else(|| natural.to_owned()));
+        Ok(Operation::PutState(PutState {
+            key: self.key,
+            value,
+            content_type,
+            condition,
+            ttl: self.ttl,
+        }))
+    }
+}
+
+/// `if_match` is a tag as `ETag` shows it, with or without its quotes.
+fn tag(if_match: Option<&str>, absent: bool) -> Result<Condition, Problem> {
+    match (if_match, absent) {
+        (None, false) => Ok(Condition::Any),
+        (None, true) => Ok(Condition::Absent),
+        (Some(text), false) => {
+            let tag = u64::from_str_radix(text.trim_matches('"'), 16);
+            let problem = |_| Problem::malformed(format!("`{text}` is not a tag"));
+            tag.map(Condition::Tag).map_err(problem)
+        }
+        (Some(_), true) => {
+            Err(Problem::malformed("`if_match` and `if_absent` exclude each other".to_owned()))
+        }
+    }
+}
+
+/// What came of an operation.
+pub(super) fn answer(stored: &Stored) -> Value {
+    match stored {
+        Stored::Publish(published) => {
+            json!({ "published": published.iter().map(wire::published).collect::<Vec<_>>() })
+        }
+        Stored::Receive(got) => {
+            let shown = |it| wire::delivery(it, Shown::Readable);
+            json!({ "messages": got.iter().map(shown).collect::<Vec<_>>() })
+        }
+        Stored::Settle(settled) => groups::settled(settled),
+        Stored::Extend(extended) => groups::extended(extended),
+        Stored::Append(appended) => streams::appended(appended),
+        Stored::PutState(tag) => json!({ "etag": format!("{tag:x}") }),
+        Stored::GetState(value) => {
+            let (name, shown) = wire::payload(&value.value, value.content_type.as_deref());
+            json!({ "etag": format!("{:x}", value.tag), name: shown })
+        }
+        Stored::Acquire(grant) => {
+            json!({ "token": grant.token, "until": wire::time(grant.until) })
+        }
+        Stored::Renew(until) => json!({ "until": wire::time(*until) }),
+        _ => json!({}),
+    }
+}
+
+impl AcquireIn {
+    fn into_operation(self) -> Operation {
+        let Self { resource, owner, ttl, permits, wait } = self;
+        Operation::Acquire(Acquire {
+            resource,
+            owner,
+            ttl: ttl.unwrap_or(TTL_DEFAULT),
+            permits: permits.unwrap_or(1),
+            wait: wait.unwrap_or_default().min(WAIT_MAX),
+        })
+    }
+}
