@@ -2,7 +2,9 @@
 
 use selvedge_patterns::time::{Duration, nanos};
 
-use crate::model::{Comparison, Expectation, FaultKind, Refused, Scenario};
+use crate::model::{
+    Comparison, Discipline, Expectation, FaultKind, OnDisconnect, Refused, Scenario,
+};
 use crate::record::Replication;
 use crate::replicate::replicate;
 use crate::statistics::{Estimate, estimate, quantile, wilson};
@@ -65,6 +67,21 @@ pub struct Fluid {
     pub storm: Storm,
     /// Shortest full outage, in seconds, that it does not come back from; `None`: it always does.
     pub threshold: Option<f64>,
+    /// What it says of the outage of this scenario, where that is one and comes at once.
+    pub prediction: Option<Prediction>,
+}
+
+/// How the outage of a scenario ends as a fluid, and how many runs ended likewise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// How long the outage lasts, in seconds.
+    pub outage: f64,
+    /// When the backlog is gone, in seconds after the outage; `None`: not before the end.
+    pub recovers_after: Option<f64>,
+    /// Runs that ended as predicted.
+    pub agree: usize,
+    /// Runs that can be compared: those that were well before.
+    pub of: usize,
 }
 
 impl Study {
@@ -83,9 +100,9 @@ impl Study {
         let mut study = Self {
             scenario: scenario.clone(),
             runs,
+            fluid: fluid(scenario, &verdicts),
             verdicts,
             checks: Vec::new(),
-            fluid: fluid(scenario),
         };
         study.checks = scenario
             .expect
@@ -305,53 +322,81 @@ pub fn calls_per_request(run: &Replication, service: usize) -> f64 {
     arrived as f64 / offered.max(1) as f64
 }
 
-/// The fluid of a scenario that is a retry storm and nothing else.
-fn fluid(scenario: &Scenario) -> Option<Fluid> {
+/// The fluid of a scenario that is a retry storm and nothing else, held against how it went.
+fn fluid(scenario: &Scenario, verdicts: &[Verdict]) -> Option<Fluid> {
+    let storm = storm(scenario)?;
+    // Where all attempts together fit into the capacity, what is left of an
+    // outage drains, though perhaps not before the end of the run.
+    let drains = storm.offered * f64::from(1 + storm.retries) <= storm.capacity;
+    let within = scenario.run.duration.as_secs_f64().min(600.0);
+    let threshold = if drains { None } else { storm.threshold(120.0, within) };
+    Some(Fluid { storm, threshold, prediction: predict(scenario, storm, verdicts) })
+}
+
+fn storm(scenario: &Scenario) -> Option<Storm> {
     let ([client], [service]) = (&scenario.clients[..], &scenario.services[..]) else {
         return None;
     };
-    let capacity_fault = scenario
-        .faults
-        .iter()
-        .all(|fault| matches!(fault.kind, FaultKind::Capacity { .. } | FaultKind::Crash { .. }));
-    if !capacity_fault
-        || scenario.faults.is_empty()
-        || service.on_disconnect != crate::model::OnDisconnect::Keep
-    {
-        return None;
-    }
+    // A crash is another matter: who is refused at once leaves no backlog.
+    let only_capacity =
+        scenario.faults.iter().all(|fault| matches!(fault.kind, FaultKind::Capacity { .. }));
     let policy = service.policy.as_deref();
     let bounded = policy
         .is_some_and(|it| it.budget.is_some() || it.breaker.is_some() || it.bulkhead.is_some());
-    let fifo =
-        service.queue.discipline == crate::model::Discipline::Fifo && !service.queue.drop_expired;
-    if bounded || !fifo || service.queue.patience.is_some() {
+    let fifo = service.queue.discipline == Discipline::Fifo
+        && !service.queue.drop_expired
+        && service.queue.patience.is_none();
+    if !only_capacity
+        || scenario.faults.is_empty()
+        || service.on_disconnect != OnDisconnect::Keep
+        || bounded
+        || !fifo
+    {
         return None;
     }
-    let by_user = client
-        .user_retry
-        .as_ref()
-        .map_or(0, |retry| if retry.probability >= 1.0 { retry.attempts } else { 0 });
-    let by_policy = policy.and_then(|it| it.retry.as_ref()).map_or(0, |retry| retry.attempts - 1);
-    let timeout = match (policy.and_then(|it| it.timeout.attempt), client.deadline) {
-        (Some(attempt), Some(deadline)) => attempt.min(deadline),
-        (one, other) => one.or(other)?,
+    let by_user = client.user_retry.as_ref().filter(|retry| retry.probability >= 1.0);
+    let by_policy = policy.and_then(|it| it.retry.as_ref());
+    let deadline = client.deadline.map(|deadline| deadline.as_secs_f64());
+    let (timeout, retries, pause) = match (by_user, by_policy) {
+        (Some(user), None) => (deadline?, user.attempts, user.after.mean() / 1e9),
+        (None, Some(retry)) => {
+            let limits = policy.map(|it| it.timeout)?;
+            let total = limits.total.map(|total| total.as_secs_f64()).or(deadline);
+            let total = total.unwrap_or(f64::INFINITY).min(deadline.unwrap_or(f64::INFINITY));
+            let timeout = limits.attempt.map_or(total, |it| it.as_secs_f64().min(total));
+            let pause = retry.backoff.nominal(0).as_secs_f64() / 2.0;
+            // No attempt begins after the whole call has ended.
+            let begin = libm::ceil(total / (timeout + pause)) - 1.0;
+            (timeout, begin.min(f64::from(retry.attempts - 1)) as u32, pause)
+        }
+        _ => return None,
     };
-    let storm = Storm {
+    (retries > 0 && timeout.is_finite()).then_some(Storm {
         offered: client.arrivals.rate()?,
         capacity: service.capacity(),
-        timeout: timeout.as_secs_f64(),
-        retries: ((1 + by_user) * (1 + by_policy) - 1).min(15),
+        timeout,
+        retries: retries.min(15),
+        pause,
         queue: service
             .queue
             .cap
             .map_or(f64::INFINITY, |cap| f64::from(cap) * f64::from(service.replicas)),
-    };
-    if storm.retries == 0 {
+    })
+}
+
+fn predict(scenario: &Scenario, storm: Storm, verdicts: &[Verdict]) -> Option<Prediction> {
+    let [fault] = &scenario.faults[..] else { return None };
+    let FaultKind::Capacity { left, .. } = fault.kind else { return None };
+    if !fault.ramp.is_zero() {
         return None;
     }
-    let after = scenario.run.duration.as_secs_f64().min(600.0);
-    Some(Fluid { storm, threshold: storm.threshold(120.0, after) })
+    let after = nanos(scenario.run.duration).saturating_sub(fault.ends()) as f64 / 1e9;
+    let outage = fault.lasts.as_secs_f64();
+    let recovers_after = storm.through(outage, left, after).recovers_after;
+    let judged: Vec<&Verdict> =
+        verdicts.iter().filter(|it| it.kind != Kind::UnhealthyBeforeTrigger).collect();
+    let agree = judged.iter().filter(|it| it.kind.well() == recovers_after.is_some()).count();
+    Some(Prediction { outage, recovers_after, agree, of: judged.len() })
 }
 
 impl Fluid {
@@ -360,13 +405,24 @@ impl Fluid {
     pub fn sentence(&self) -> String {
         let Storm { offered, capacity, retries, .. } = self.storm;
         let worst = offered * f64::from(1 + retries);
-        match self.threshold {
-            None => format!(
-                "fluid model: {offered:.0}/s with {retries} retries is at most {worst:.0}/s against a capacity of {capacity:.0}/s; it comes back from every outage up to 120 s"
-            ),
-            Some(threshold) => format!(
-                "fluid model: {offered:.0}/s with {retries} retries is up to {worst:.0}/s against a capacity of {capacity:.0}/s; it does not come back from a full outage longer than {threshold:.1} s"
-            ),
+        let limit = match self.threshold {
+            None => "it comes back from every full outage up to 120 s".to_owned(),
+            Some(threshold) => {
+                format!("it does not come back from a full outage longer than {threshold:.1} s")
+            }
+        };
+        let mut sentence = format!(
+            "fluid model: {offered:.0}/s with {retries} retries is at most {worst:.0}/s against a capacity of {capacity:.0}/s; {limit}"
+        );
+        if let Some(Prediction { outage, recovers_after, agree, of }) = self.prediction {
+            let end = recovers_after.map_or_else(
+                || "is not over by the end".to_owned(),
+                |after| format!("is over after {after:.0} s more"),
+            );
+            sentence.push_str(&format!(
+                "; the outage of {outage:.1} s {end}, and {agree} of {of} runs agree"
+            ));
         }
+        sentence
     }
 }

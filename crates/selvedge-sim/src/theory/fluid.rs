@@ -2,7 +2,7 @@
 //! cliff an outage ends, to be held against every simulated boundary.
 //!
 //! Offered λ, capacity C, first-in first-out, callers that leave after τ and
-//! come back at once up to R times, a server that does not notice. With
+//! come back after a pause up to R times, a server that does not notice. With
 //! cumulative arrivals A and service S, what was sent at t−τ is sent again iff
 //! it has not been served yet: A(t−τ) > S(t).
 
@@ -15,8 +15,10 @@ pub struct Storm {
     pub capacity: f64,
     /// How long a caller waits for an answer.
     pub timeout: f64,
-    /// How often a caller comes back at most.
+    /// How often a caller comes back at most; 15 are modelled.
     pub retries: u32,
+    /// How long it takes them to come back.
+    pub pause: f64,
     /// Waiting room; infinite for none.
     pub queue: f64,
 }
@@ -35,32 +37,43 @@ impl Storm {
     /// Integrates through an outage of `outage` seconds and `after` seconds more.
     #[must_use]
     pub fn run(&self, outage: f64, after: f64) -> Ending {
+        self.through(outage, 0.0, after)
+    }
+
+    /// The same where a share of the capacity is `left` during the outage, 0 to 1.
+    #[must_use]
+    pub fn through(&self, outage: f64, left: f64, after: f64) -> Ending {
         let step = (self.timeout / 200.0).min(0.01);
         let steps = ((outage + after) / step) as usize + 1;
         let lag = libm::round(self.timeout / step) as usize;
-        let generations = self.retries as usize + 1;
+        let pause = libm::round(self.pause / step) as usize;
+        let generations = self.retries.min(15) as usize + 1;
         // How much of each generation of attempts arrived in each step, and
         // where in the cumulative order of arrivals that step ended.
         let mut arrived: Vec<f64> = Vec::with_capacity(steps * generations);
         let mut total_after: Vec<f64> = Vec::with_capacity(steps);
+        // Of what was sent one timeout before each step, how much still waited then.
+        let mut unserved: Vec<f64> = Vec::with_capacity(steps);
         let (mut cumulative, mut served) = (0.0f64, 0.0f64);
         let mut recovers_after = None;
         for i in 0..steps {
             let now = i as f64 * step;
             let mut row = [0.0f64; 16];
             row[0] = self.offered * step;
-            if i >= lag {
-                // What was sent one timeout ago and still waits is sent again.
-                let back = i - lag;
-                let upper = total_after[back];
-                let lower = if back == 0 { 0.0 } else { total_after[back - 1] };
-                let unserved = if upper <= lower {
+            let late = i.checked_sub(lag).map_or(0.0, |sent| {
+                let upper = total_after[sent];
+                let lower = if sent == 0 { 0.0 } else { total_after[sent - 1] };
+                if upper <= lower {
                     0.0
                 } else {
                     ((upper - served) / (upper - lower)).clamp(0.0, 1.0)
-                };
-                for generation in 1..generations.min(16) {
-                    row[generation] = arrived[back * generations + generation - 1] * unserved;
+                }
+            });
+            unserved.push(late);
+            if let Some(sent) = i.checked_sub(lag + pause) {
+                for generation in 1..generations {
+                    row[generation] =
+                        arrived[sent * generations + generation - 1] * unserved[sent + lag];
                 }
             }
             let coming: f64 = row.iter().sum();
@@ -70,7 +83,7 @@ impl Storm {
             arrived.extend(row[..generations].iter().map(|part| part * admitted));
             cumulative += coming * admitted;
             total_after.push(cumulative);
-            let rate = if now < outage { 0.0 } else { self.capacity };
+            let rate = if now < outage { self.capacity * left } else { self.capacity };
             served = (served + rate * step).min(cumulative);
             if now >= outage
                 && recovers_after.is_none()

@@ -110,6 +110,7 @@ fn the_storm_boundary_is_where_retries_fill_the_capacity() {
         capacity: 300.0,
         timeout: 1.0,
         retries: 1,
+        pause: 0.0,
         queue: f64::INFINITY,
     };
     assert!(storm(145.0).run(10.0, 580.0).recovers_after.is_some());

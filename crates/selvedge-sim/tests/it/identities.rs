@@ -47,7 +47,7 @@ fn one_slow_part_is_enough() {
         // failing: then the whole fails, and the rest is not asked.
         let calls = [vec![1; first], vec![2; second], Vec::new()];
         let times = [instant.clone(), instant.clone(), instant.clone()];
-        let mut scenario = graph(&times, &calls, 100.0, customers(count));
+        let mut scenario = graph(&times, &calls, 100.0, count);
         scenario.services[2].errors.fast = slow;
         let failed = |run: &Replication| run.clients.failed as f64 / run.clients.requests as f64;
         let truth = theory::fan_out_slow(slow, (first * second) as u32);
@@ -63,7 +63,7 @@ fn stages_in_series() {
         let times = vec![exponential(1.0); stages];
         let calls: Vec<Vec<usize>> =
             (1..=stages).map(|next| (next..stages).take(1).collect()).collect();
-        let runs = run(&graph(&times, &calls, 50.0, customers(200_000)));
+        let runs = run(&graph(&times, &calls, 50.0, customers(60_000)));
         let mean = over(&runs, |run| run.clients.latency.mean() / 1e9);
         agrees(&format!("mean of {stages}"), mean, stages as f64, 0.01);
         let p99 = over(&runs, |run| run.clients.latency.quantile(0.99) / 1e9);

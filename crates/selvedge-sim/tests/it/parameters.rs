@@ -7,13 +7,16 @@ use selvedge_patterns::budget::{self, Basis};
 use selvedge_patterns::hedge;
 use selvedge_patterns::policy::Policy;
 use selvedge_patterns::random::{Rng, SplitMix64};
+use selvedge_patterns::time::Duration;
 use selvedge_sim::distribution::Distribution;
-use selvedge_sim::model::{Edge, Scenario, Service, UserRetry};
+use selvedge_sim::model::{Arrivals, Client, Edge, Fault, FaultKind, Scenario, Service, UserRetry};
 use selvedge_sim::record::Replication;
+use selvedge_sim::theory::fluid::Storm;
 use selvedge_sim::theory::{self, Funding};
+use selvedge_sim::verdict::judge;
 
 use crate::policies::{bare, failing, per_call, retrying, success};
-use crate::support::{UNIT, customers, exponential, long, lost, over, run, steady, wait, waited};
+use crate::support::{UNIT, exponential, long, lost, over, run, steady, wait, waited};
 
 struct Chance(SplitMix64);
 
@@ -80,7 +83,7 @@ fn waiting_lines() {
         let slots = chance.whole(1, 30);
         let offered = f64::from(slots) * chance.between(0.5, 0.88);
         let service = Service { slots, ..Service::new("queue", exponential(1.0)) };
-        let runs = chance.run(steady(offered, customers(400_000), service));
+        let runs = chance.run(steady(offered, 400_000, service));
         near("P(wait)", &runs, waited, theory::erlang_c(slots, offered));
         near("Wq", &runs, wait, theory::mmc_wait(slots, offered, 1.0));
         near("L", &runs, |run| run.services[0].mean_present, {
@@ -91,17 +94,11 @@ fn waiting_lines() {
         let (time, rho) = (chance.law(), chance.between(0.2, 0.85));
         let rate = rho / (time.mean() / 1e9);
         let truth = theory::mg1_wait(rate, time.mean() / 1e9, time.scv());
-        near(
-            "Wq",
-            &chance.run(steady(rate, customers(400_000), Service::new("queue", time))),
-            wait,
-            truth,
-        );
+        near("Wq", &chance.run(steady(rate, 400_000, Service::new("queue", time))), wait, truth);
     });
     at_random("M/M/1", 2, |chance| {
         let (rho, q) = (chance.between(0.2, 0.85), chance.between(0.3, 0.995));
-        let runs =
-            chance.run(steady(rho, customers(400_000), Service::new("queue", exponential(1.0))));
+        let runs = chance.run(steady(rho, 400_000, Service::new("queue", exponential(1.0))));
         let truth = theory::mm1_sojourn_quantile(rho, 1.0, q);
         near(&format!("p{q:.3}"), &runs, |run| run.clients.latency.quantile(q) / 1e9, truth);
     });
@@ -113,7 +110,7 @@ fn losses() {
         let (rho, room) = (chance.between(0.6, 1.8), chance.whole(2, 25));
         let mut service = Service::new("queue", exponential(1.0));
         service.queue.cap = Some(room - 1);
-        let runs = chance.run(steady(rho, customers(300_000), service));
+        let runs = chance.run(steady(rho, 300_000, service));
         let (loss, number) = theory::mm1k(rho, room);
         if loss > 1e-3 {
             near("loss", &runs, lost, loss);
@@ -125,20 +122,19 @@ fn losses() {
         let offered = f64::from(slots) * chance.between(0.6, 1.5);
         let mut service = Service { slots, ..Service::new("bulkhead", time.clone()) };
         service.queue.cap = Some(0);
-        let runs = chance.run(steady(offered / (time.mean() / 1e9), customers(200_000), service));
+        let runs = chance.run(steady(offered / (time.mean() / 1e9), 200_000, service));
         near("blocked", &runs, lost, theory::erlang_b(slots, offered));
     });
     at_random("M/M/1+D", 3, |chance| {
         let (rate, patience) = (chance.between(0.4, 1.4), chance.between(0.2, 4.0));
         let mut service = Service::new("queue", exponential(1.0));
         service.queue.patience = Some(UNIT.mul_f64(patience));
-        let runs = chance.run(steady(rate, customers(300_000), service));
+        let runs = chance.run(steady(rate, 300_000, service));
         near("lost", &runs, lost, theory::deadline_loss(rate, 1.0, patience));
     });
     at_random("timeout without cancel", 3, |chance| {
         let (rate, timeout) = (chance.between(0.3, 0.9), chance.between(0.5, 8.0));
-        let mut scenario =
-            steady(rate, customers(400_000), Service::new("queue", exponential(1.0)));
+        let mut scenario = steady(rate, 400_000, Service::new("queue", exponential(1.0)));
         scenario.clients[0].deadline = Some(UNIT.mul_f64(timeout));
         let truth = theory::goodput_without_cancel(rate, 1.0, timeout) / rate;
         near("in time", &chance.run(scenario), success, truth);
@@ -147,7 +143,7 @@ fn losses() {
         let (rate, retrial) = (chance.between(0.3, 0.7), chance.between(0.2, 3.0));
         let mut service = Service::new("queue", exponential(1.0));
         service.queue.cap = Some(0);
-        let mut scenario = steady(rate, customers(400_000), service);
+        let mut scenario = steady(rate, 400_000, service);
         scenario.clients[0].user_retry = Some(UserRetry {
             probability: 1.0,
             after: exponential(1.0 / retrial),
@@ -163,7 +159,7 @@ fn extra_attempts() {
     at_random("retries", 4, |chance| {
         let (failure, retries) = (chance.between(0.05, 0.95), chance.whole(1, 9));
         let service = failing(failure, retrying(retries + 1, None));
-        let runs = chance.run(steady(200.0, customers(100_000), service));
+        let runs = chance.run(steady(200.0, 100_000, service));
         let (attempts, good) = theory::retries(failure, retries);
         near("attempts", &runs, per_call, attempts);
         near("success", &runs, success, good);
@@ -182,8 +178,7 @@ fn extra_attempts() {
             in_flight_min: 1_000_000,
             ..budget::Config::default()
         };
-        let mut scenario =
-            steady(2000.0, customers(400_000), failing(failure, retrying(16, Some(budget))));
+        let mut scenario = steady(2000.0, 400_000, failing(failure, retrying(16, Some(budget))));
         scenario.run.warm_up = scenario.run.duration / 5;
         let runs = chance.run(scenario);
         let (load, good) = theory::budgeted(failure, ratio, funding);
@@ -201,7 +196,7 @@ fn extra_attempts() {
         let mut service =
             Service { replicas: 20, slots: 100_000, ..Service::new("leaf", exponential(1.0)) };
         service.policy = Some(Box::new(Policy { hedge: Some(hedge), ..bare() }));
-        let runs = chance.run(steady(100.0, customers(200_000), service));
+        let runs = chance.run(steady(100.0, 200_000, service));
         let truth = theory::hedge_exponential(delay);
         let hedges =
             |run: &Replication| run.services[0].hedges as f64 / run.services[0].calls as f64;
@@ -226,7 +221,7 @@ fn graphs() {
             })
             .collect();
         services[count as usize - 1].errors.fast = failure;
-        let mut scenario = steady(100.0, customers(100_000), services[0].clone());
+        let mut scenario = steady(100.0, 100_000, services[0].clone());
         scenario.services = services;
         let leaf = count as usize - 1;
         let runs = chance.run(scenario);
@@ -244,7 +239,7 @@ fn graphs() {
         root.calls = (1..=3)
             .map(|service| Edge { service, probability: chance.between(0.1, 0.9), optional: false })
             .collect();
-        let mut scenario = steady(100.0, customers(60_000), root.clone());
+        let mut scenario = steady(100.0, 60_000, root.clone());
         scenario.services = vec![root, leaf(), leaf(), leaf()];
         let rates = scenario.visit_rates();
         let runs = chance.run(scenario);
@@ -253,6 +248,45 @@ fn graphs() {
                 run.services[service].calls as f64 / run.services[0].calls as f64
             };
             near(&format!("share of {service}"), &runs, share, rate / 100.0);
+        }
+    });
+}
+
+/// The fluid against the simulator, on both sides of the cliff.
+#[test]
+fn storms() {
+    at_random("storm", 6, |chance| {
+        let capacity = chance.between(200.0, 500.0);
+        let (retries, timeout) = (chance.whole(1, 3), chance.between(0.5, 2.0));
+        let pause = if chance.whole(0, 1) == 0 { 0.0 } else { chance.between(0.1, 2.0) };
+        // Above C / (1 + R), where it can stay down, and well below C, where it can be up.
+        let least = 1.0 / f64::from(1 + retries);
+        let offered = capacity * chance.between(least + 0.15 * (1.0 - least), 0.85);
+        let storm = Storm { offered, capacity, timeout, retries, pause, queue: f64::INFINITY };
+        println!("  {storm:?}");
+        let threshold = storm.threshold(60.0, 300.0).expect("it can stay down");
+        for (outage, recovers) in [(threshold * 0.6, true), (threshold * 1.5 + 0.2, false)] {
+            let mut client = Client::new("web", Arrivals::Poisson { rate: offered });
+            client.deadline = Some(UNIT.mul_f64(timeout));
+            client.user_retry = Some(UserRetry {
+                probability: 1.0,
+                after: Distribution::Constant(UNIT.mul_f64(pause)),
+                attempts: retries,
+            });
+            let service = Service::new("db", exponential(1.0 / capacity));
+            let mut scenario = Scenario::new("storm", client, vec![service]);
+            scenario.faults = vec![Fault {
+                kind: FaultKind::Capacity { service: 0, left: 0.0 },
+                at: UNIT * 20,
+                lasts: UNIT.mul_f64(outage),
+                ramp: Duration::ZERO,
+            }];
+            scenario.run.duration = UNIT * 300;
+            scenario.run.seeds = 5;
+            let runs = chance.run(scenario.clone());
+            let well = runs.iter().filter(|run| judge(&scenario, run).kind.well()).count();
+            println!("  {outage:.2} s of {threshold:.2} s: {well} of 5 recover");
+            assert_eq!(well, if recovers { 5 } else { 0 }, "{storm:?}, {outage} s");
         }
     });
 }

@@ -62,7 +62,7 @@ fn two_choices() {
     let mut cases = vec![(500, 0.9, 60, 0.02), (500, 0.8, 40, 0.02), (500, 0.95, 120, 0.03)];
     if long() {
         // The nearer to full, the longer it takes from empty, and the more servers are many.
-        cases.push((2000, 0.99, 600, 0.03));
+        cases.push((1000, 0.99, 300, 0.03));
     }
     for (servers, load, settles, tolerance) in cases {
         let mut service = Service { replicas: servers, ..Service::new("queue", exponential(1.0)) };
@@ -233,7 +233,7 @@ fn a_budget_bounds_the_load() {
             };
             let mut service = failing(failure, retrying(4, Some(budget)));
             service.errors = Errors { fast: failure, slow: 0.0 };
-            let mut scenario = steady(2000.0, customers(1_000_000), service);
+            let mut scenario = steady(2000.0, customers(400_000), service);
             scenario.run.warm_up = scenario.run.duration / 5;
             let runs = run(&scenario);
             let (attempts, good) = theory::budgeted(failure, ratio, funding);

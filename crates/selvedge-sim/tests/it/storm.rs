@@ -3,10 +3,11 @@
 use selvedge_patterns::time::Duration;
 use selvedge_sim::distribution::Distribution;
 use selvedge_sim::model::{Arrivals, Client, Fault, FaultKind, Scenario, Service, UserRetry};
+use selvedge_sim::study::Study;
 use selvedge_sim::theory::fluid::Storm;
 use selvedge_sim::verdict::{Kind, judge};
 
-use crate::support::{over, run};
+use crate::support::{over, run, threads};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -62,8 +63,14 @@ fn the_published_boundary() {
 #[test]
 fn the_fluid_model_predicts_the_boundary() {
     for offered in [200.0, 250.0] {
-        let storm =
-            Storm { offered, capacity: 300.0, timeout: 1.0, retries: 1, queue: f64::INFINITY };
+        let storm = Storm {
+            offered,
+            capacity: 300.0,
+            timeout: 1.0,
+            retries: 1,
+            pause: 0.0,
+            queue: f64::INFINITY,
+        };
         let threshold = storm.threshold(20.0, 200.0).unwrap();
         let share = |outage: f64| {
             let mut scenario = hotos(offered, Duration::from_secs_f64(outage));
@@ -75,6 +82,34 @@ fn the_fluid_model_predicts_the_boundary() {
         assert_eq!(share(threshold * 0.6), 8, "{offered}/s recovers well below {threshold:.2} s");
         assert_eq!(share(threshold * 1.5), 0, "{offered}/s stays down well above {threshold:.2} s");
     }
+}
+
+/// Each study of a storm says what the fluid expects, and how many runs agree.
+#[test]
+fn a_study_of_a_storm_is_cross_checked() {
+    for (offered, outage, recovers) in
+        [(140.0, 10.0, true), (280.0, 10.0, false), (280.0, 0.2, true)]
+    {
+        let mut scenario = hotos(offered, Duration::from_secs_f64(outage));
+        scenario.run.duration = secs(300);
+        scenario.run.seeds = 5;
+        let study = Study::run(&scenario, threads(), &|_| ()).unwrap();
+        let fluid = study.fluid.expect("it is a storm");
+        let prediction = fluid.prediction.expect("it has one outage");
+        println!("{}", fluid.sentence());
+        assert_eq!(prediction.recovers_after.is_some(), recovers, "{}", fluid.sentence());
+        assert_eq!((prediction.agree, prediction.of), (5, 5), "{}", fluid.sentence());
+        assert_eq!(fluid.threshold.is_some(), offered > 150.0, "{}", fluid.sentence());
+        assert!(fluid.sentence().contains("5 of 5 runs agree"));
+    }
+    // Who is refused at once leaves no backlog behind: no storm, and no fluid.
+    let mut scenario = hotos(280.0, secs(10));
+    scenario.faults[0].kind = FaultKind::Crash { service: 0, replicas: 1 };
+    scenario.run.duration = secs(100);
+    scenario.run.seeds = 2;
+    let study = Study::run(&scenario, threads(), &|_| ()).unwrap();
+    assert_eq!(study.fluid, None);
+    assert!(study.verdicts.iter().all(|verdict| verdict.kind == Kind::Recovered));
 }
 
 /// The same outage, and each of the defences that a server has alone.
