@@ -409,7 +409,7 @@ impl Lint<'_> {
         }
     }
 
-    /// λ(1+R) > C: an outage would outlast its cause (see `reference` in the book).
+    /// λ(1+R) > C and K > C·τ: an outage would outlast its cause.
     fn storm(&mut self, name: &str, service: &Service) {
         let Some(load) = service.load.as_ref() else { return };
         let Some(capacity) = load.capacity.as_ref() else { return };
@@ -424,7 +424,7 @@ impl Lint<'_> {
         }
         let Some(retry) = service.retry.as_ref() else { return };
         let (most, why) = worst_load(arriving, retry);
-        if most > served {
+        if most > served && queues_in_vain(service, served) {
             let safe = served / f64::from(*retry.attempts);
             self.warn(
                 Diagnostic::warning(Code::RETRY_STORM, format!("`{name}`: with retries {most:.0}/s arrive in an outage, and {served:.0}/s can be served: it would not recover by itself"))
@@ -645,6 +645,18 @@ impl<'a> Chains<'a> {
             self.walk(path, times);
             path.pop();
         }
+    }
+}
+
+/// Whether more may wait than is served within the time of an attempt (K > C·τ):
+/// then whoever is served has given up already, and comes again.
+fn queues_in_vain(service: &Service, served: f64) -> bool {
+    let patience = service.timeout.attempt.or(*service.timeout.total);
+    let queue = service.load.as_ref().and_then(|load| *load.queue);
+    let in_flight = service.bulkhead.as_ref().map(|bulkhead| *bulkhead.max_in_flight);
+    match (queue.into_iter().chain(in_flight).min(), patience) {
+        (Some(queue), Some(patience)) => f64::from(queue) > served * patience.as_secs_f64(),
+        _ => true,
     }
 }
 

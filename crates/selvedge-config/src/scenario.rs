@@ -19,7 +19,7 @@ use selvedge_patterns::outcome::Safety;
 use selvedge_patterns::time::Duration;
 use selvedge_proxy::config::{self as proxy, PathMatch};
 use selvedge_sim::distribution::Distribution;
-use selvedge_sim::model::{Arrivals, Client, Refused, Run, Scenario, UserRetry};
+use selvedge_sim::model::{Arrivals, Client, Refused, Run, Scenario, Service, UserRetry};
 
 use crate::diagnostic::{Code, Diagnostic, Report};
 use crate::expand::Env;
@@ -172,7 +172,7 @@ fn read(
     let mut assumptions = Vec::new();
     let services = services::read(root, files, loaded, &ignored, &mut assumptions, cursor);
     let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-    let clients = clients(root, files, &names, loaded, &ignored, &mut assumptions, cursor);
+    let clients = clients(root, files, &services, loaded, &ignored, &mut assumptions, cursor);
     let client_names: Vec<&str> = clients.iter().map(|client| client.name.as_str()).collect();
     let gateways = cursor
         .optional(root, "gateways", |value, cursor| cursor.count(value))
@@ -205,17 +205,19 @@ const CLIENT_KEYS: &[&str] = &[
     "dwell",
     "trace",
     "keys",
+    "pages",
 ];
 
 fn clients(
     root: &Node,
     files: &Files<'_>,
-    services: &[&str],
+    services: &[Service],
     loaded: Option<&Loaded>,
     ignored: &[String],
     assumptions: &mut Vec<String>,
     cursor: &mut Cursor,
 ) -> Vec<Client> {
+    let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
     let Some(entry) = cursor.required(root, "clients", "a scenario") else { return Vec::new() };
     let mut clients = Vec::new();
     for (index, node) in cursor.list(&entry.value, "a list of clients").iter().enumerate() {
@@ -224,7 +226,7 @@ fn clients(
         let name = cursor.optional(node, "name", |value, cursor| cursor.text(value, "a name"));
         let name = name.unwrap_or_else(|| format!("client {}", index + 1));
         let Some(arrivals) = arrivals(node, files, &name, assumptions, cursor) else { continue };
-        let (target, route) = target(node, services, loaded, cursor);
+        let (target, route) = target(node, &names, loaded, cursor);
         let Some(target) = target else { continue };
         let mut client = Client::new(&name, arrivals);
         client.target = target;
@@ -235,12 +237,33 @@ fn clients(
         if let Some(route) = route {
             follow_route(&mut client, route, keys, node, ignored, assumptions, cursor);
         }
+        client.pages = pages(node, &name, &services[target], assumptions, cursor);
         if client.deadline.is_none() {
             assumptions.push(format!("{name} waits for an answer as long as it takes."));
         }
         clients.push(client);
     }
     clients
+}
+
+/// How many different things a client asks for, which matters where stale answers are given.
+fn pages(
+    node: &Node,
+    name: &str,
+    service: &Service,
+    assumptions: &mut Vec<String>,
+    cursor: &mut Cursor,
+) -> u32 {
+    let given = cursor.optional(node, "pages", |value, cursor| cursor.count(value));
+    given.unwrap_or_else(|| {
+        let fallback = service.policy.as_ref().and_then(|policy| policy.fallback);
+        if fallback.is_some_and(|fallback| fallback.stale_for.is_some()) {
+            assumptions.push(format!(
+                "All calls of {name} ask for the same page, so one good answer can stand in for any; `pages: N` says otherwise."
+            ));
+        }
+        1
+    })
 }
 
 fn safety(node: &Node, name: &str, assumptions: &mut Vec<String>, cursor: &mut Cursor) -> Safety {

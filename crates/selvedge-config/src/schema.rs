@@ -741,6 +741,8 @@ section! {
         rate: Rate;
         /// Attempts that it can serve.
         capacity: Option<Rate> = None;
+        /// Requests that it queues at most; one more is refused. A queue shorter than what it serves in the time of an attempt cannot keep an outage up.
+        queue: Option<u32> = None;
     }
 }
 

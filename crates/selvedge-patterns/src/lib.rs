@@ -19,6 +19,7 @@ pub mod group;
 pub mod health;
 pub mod hedge;
 pub mod idempotency;
+pub mod journal;
 pub mod lease;
 pub mod limit;
 #[cfg(all(test, loom))]

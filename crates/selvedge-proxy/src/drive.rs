@@ -115,17 +115,11 @@ impl<S: Source> Drive<'_, S> {
     }
 
     fn next(&mut self, now: Instant) -> Step {
-        let mut rng = self.worker.rng.borrow_mut();
-        let Some((call, service)) = self.journey.call() else {
-            return Step::Done(End::Rejected(Rejected {
-                reason: Reason::Abandoned,
-                retry_after: None,
-                last: None,
-            }));
-        };
-        let step = call.next(now, &service.live, &mut *rng);
-        service.wake_granted();
-        step
+        self.journey.next(now).unwrap_or(Step::Done(End::Rejected(Rejected {
+            reason: Reason::Abandoned,
+            retry_after: None,
+            last: None,
+        })))
     }
 
     /// Waits in the bulkhead's queue until let in, or until time is up.
@@ -191,16 +185,10 @@ impl<S: Source> Drive<'_, S> {
         if outcome.is_none() {
             self.journey.committed(number);
         }
-        if let Some((call, service)) = self.journey.call() {
-            if !replayable {
-                call.not_replayable();
-            }
-            match outcome {
-                Some(outcome) => call.settle(now, &service.live, number, outcome),
-                None => call.commit(now, &service.live, number),
-            }
-            service.wake_granted();
+        if !replayable {
+            self.journey.not_replayable(now);
         }
+        self.journey.settle(now, number, outcome);
         match result {
             Ok(response) => {
                 self.held = Some((number, response, outcome.unwrap_or(Outcome::Success)))

@@ -164,7 +164,7 @@ impl Forward<'_> {
         if let Some((config, Route { limit: Some(limit), .. })) = route
             && let Some(asked) = &config.limit
         {
-            self.limit(limit, asked, parts, client)?;
+            self.limit(&service.config.name, limit, asked, parts, client)?;
         }
         let switches = !self.http2 && self.present.has(Present::UPGRADE);
         let switch = if switches { head::upgrade(&parts.headers) } else { None };
@@ -249,19 +249,23 @@ impl Forward<'_> {
     /// Asks the route's rate limit, before anything that costs the service.
     fn limit(
         &mut self,
+        service: &str,
         limit: &Limit,
         asked: &config::Limit,
         parts: &request::Parts,
         client: IpAddr,
     ) -> Result<(), Refusal> {
+        let admit = |key: &[u8]| match &self.worker.shared.journal {
+            None => limit.keyed.admit(self.now, key, 1),
+            Some(journal) => journal.limit(self.now, service, &limit.keyed, key),
+        };
         let decision = match (&asked.per, client) {
-            (Key::Route, _) => limit.keyed.admit(self.now, b"", 1),
-            (Key::Ip, IpAddr::V4(ip)) => limit.keyed.admit(self.now, &ip.octets(), 1),
+            (Key::Route, _) => admit(b""),
+            (Key::Ip, IpAddr::V4(ip)) => admit(&ip.octets()),
             // Whoever has one IPv6 address has a whole /64 of them.
-            (Key::Ip, IpAddr::V6(ip)) => limit.keyed.admit(self.now, &ip.octets()[..8], 1),
+            (Key::Ip, IpAddr::V6(ip)) => admit(&ip.octets()[..8]),
             (Key::Header(name), _) => {
-                let value = parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-                limit.keyed.admit(self.now, value, 1)
+                admit(parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default())
             }
         };
         let (remaining, reset) = match &decision {
@@ -312,9 +316,7 @@ impl Forward<'_> {
             deadline: within.map(|within| self.now + within),
             prior_attempts,
         };
-        let call = call::Call::begin(self.now, &service.live, request);
-        let deadline = call.deadline();
-        self.journey.begin(call);
+        let deadline = self.journey.begin(self.now, service, request);
         (deadline, prior_attempts, safety)
     }
 
@@ -413,8 +415,15 @@ impl Forward<'_> {
         let store = service.stale.as_ref();
         let known = key.as_ref().and_then(|key| store?.get(key));
         let now = self.worker.clock.now();
-        match fallback.choose(now, safety, ended.outcome, known.as_ref().map(|answer| answer.made))
-        {
+        let last_good = known.as_ref().map(|answer| answer.made);
+        let choice = match &self.worker.shared.journal {
+            None => fallback.choose(now, safety, ended.outcome, last_good),
+            Some(journal) => {
+                let name = &service.config.name;
+                journal.fall_back(now, name, fallback, (safety, ended.outcome), last_good)
+            }
+        };
+        match choice {
             Choice::Stale { age } if let Some(answer) = known => {
                 self.journey.fell_back(true);
                 let mut response = respond::build(

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use selvedge_patterns::call::{Attempt, Call};
+use selvedge_patterns::call::{Attempt, Call, Request, Step};
+use selvedge_patterns::deadline::Deadline;
 use selvedge_patterns::outcome::Outcome;
 use selvedge_patterns::time::Instant;
 
@@ -32,6 +33,8 @@ pub(crate) struct Journey {
     route: Option<usize>,
     service: Option<usize>,
     call: Option<Call>,
+    /// The call's number in the journal, if one is kept.
+    number: u64,
     /// The attempt whose end is learnt from its trailers.
     committed: Option<u32>,
     status: Option<StatusCode>,
@@ -64,6 +67,7 @@ impl Journey {
             route: None,
             service: None,
             call: None,
+            number: 0,
             committed: None,
             status: None,
             refused: None,
@@ -104,15 +108,75 @@ impl Journey {
         self.counts(|calls| calls.in_flight.add(1));
     }
 
-    /// The state machine that decides about it.
-    pub(crate) fn begin(&mut self, call: Call) {
-        self.call = Some(call);
+    /// Makes the state machine that decides about it; answers its deadline.
+    pub(crate) fn begin(&mut self, now: Instant, service: &Service, request: Request) -> Deadline {
+        let call = match &self.worker.shared.journal {
+            None => Call::begin(now, &service.live, request),
+            Some(journal) => {
+                let (call, number) =
+                    journal.begin(now, &service.config.name, &service.live, request);
+                self.number = number;
+                call
+            }
+        };
+        self.call.insert(call).deadline()
     }
 
-    /// The state machine, once begun, and the service it runs on.
-    pub(crate) fn call(&mut self) -> Option<(&mut Call, &Service)> {
+    /// Asks the state machine, which must have begun, what to do.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Step> {
         let service = &self.local.snapshot.services[self.service?];
-        self.call.as_mut().map(|call| (call, &**service))
+        let call = self.call.as_mut()?;
+        let mut rng = self.worker.rng.borrow_mut();
+        let step = match &self.worker.shared.journal {
+            None => call.next(now, &service.live, &mut *rng),
+            Some(journal) => {
+                let live = (&*service.config.name, &*service.live);
+                journal.next(now, live, (self.number, call), &mut *rng)
+            }
+        };
+        service.wake_granted();
+        Some(step)
+    }
+
+    /// The request's body cannot be sent again.
+    pub(crate) fn not_replayable(&mut self, now: Instant) {
+        let (Some(call), Some(service)) = (&mut self.call, self.service) else { return };
+        match &self.worker.shared.journal {
+            None => call.not_replayable(),
+            Some(journal) => {
+                let service = &self.local.snapshot.services[service].config.name;
+                journal.not_replayable(now, service, (self.number, call));
+            }
+        }
+    }
+
+    /// Tells the state machine how an attempt ended; without an outcome, that
+    /// its answer goes out before that is known.
+    pub(crate) fn settle(&mut self, now: Instant, number: u32, outcome: Option<Outcome>) {
+        let (Some(call), Some(service)) = (&mut self.call, self.service) else { return };
+        let service = &self.local.snapshot.services[service];
+        match (&self.worker.shared.journal, outcome) {
+            (None, Some(outcome)) => call.settle(now, &service.live, number, outcome),
+            (None, None) => call.commit(now, &service.live, number),
+            (Some(journal), outcome) => {
+                let live = (&*service.config.name, &*service.live);
+                journal.settle(now, live, (self.number, call), number, outcome);
+            }
+        }
+        service.wake_granted();
+    }
+
+    fn finish(&mut self, now: Instant) {
+        let (Some(call), Some(service)) = (&mut self.call, self.service) else { return };
+        let service = &self.local.snapshot.services[service];
+        match &self.worker.shared.journal {
+            None => call.finish(now, &service.live),
+            Some(journal) => {
+                let live = (&*service.config.name, &*service.live);
+                journal.finish(now, live, (self.number, call));
+            }
+        }
+        service.wake_granted();
     }
 
     /// Attempts made so far.
@@ -200,11 +264,8 @@ impl Journey {
     }
 
     fn settle_committed(&mut self, now: Instant, outcome: Outcome) {
-        if let Some(number) = self.committed.take()
-            && let Some((call, service)) = self.call()
-        {
-            call.settle(now, &service.live, number, outcome);
-            service.wake_granted();
+        if let Some(number) = self.committed.take() {
+            self.settle(now, number, Some(outcome));
         }
     }
 
@@ -214,10 +275,7 @@ impl Journey {
         }
         let now = self.worker.clock.now();
         self.settle_committed(now, Outcome::Cancelled);
-        if let Some((call, service)) = self.call() {
-            call.finish(now, &service.live);
-            service.wake_granted();
-        }
+        self.finish(now);
         if let Some(keeping) = self.keeping.take().filter(|_| whole) {
             keeping.done(now);
         }

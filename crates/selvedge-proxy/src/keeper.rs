@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use selvedge_patterns::health::{self, Check};
 use selvedge_patterns::random::SplitMix64;
-use selvedge_patterns::service::Service as Live;
 use selvedge_patterns::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::proxy::Handle;
 use crate::resolve;
-use crate::snapshot::Resolved;
+use crate::snapshot::{Resolved, Service};
 
 /// How often it looks whether something is due.
 const TICK: Duration = Duration::from_millis(50);
@@ -38,9 +37,12 @@ async fn keep(handle: &Handle) {
         let snapshot = handle.shared().snapshot.load_full();
         for service in &snapshot.services {
             if service.live.next_wakeup().is_some_and(|due| due <= now) {
-                service.live.wake(now);
+                match &handle.shared().journal {
+                    None => service.live.wake(now),
+                    Some(journal) => journal.wake(now, &service.config.name, &service.live),
+                }
             }
-            check_endpoints(handle, &service.live, now, &rng);
+            check_endpoints(handle, service, now, &rng);
         }
         let every = snapshot.config.services.iter().map(|service| service.resolve_every).min();
         if every.is_some_and(|every| now.since(looked_up) >= every) {
@@ -72,17 +74,38 @@ fn follow_names(handle: &Handle, names: HashSet<String>) {
     });
 }
 
-fn check_endpoints(handle: &Handle, live: &Arc<Live>, now: Instant, rng: &Rc<RefCell<SplitMix64>>) {
+fn check_endpoints(
+    handle: &Handle,
+    service: &Arc<Service>,
+    now: Instant,
+    rng: &Rc<RefCell<SplitMix64>>,
+) {
+    let live = &service.live;
     let Some(config) = &live.policy().health else { return };
     for index in 0..live.endpoints().len() {
-        let Some(check) = live.check_due(now, index, &mut *rng.borrow_mut()) else { continue };
+        let check = {
+            let mut rng = rng.borrow_mut();
+            match &handle.shared().journal {
+                None => live.check_due(now, index, &mut *rng),
+                Some(journal) => {
+                    journal.check_due(now, (&service.config.name, live), index, &mut *rng)
+                }
+            }
+        };
+        let Some(check) = check else { continue };
         let Ok(address) = live.endpoints()[index].address().parse() else { continue };
-        let (handle, live, rng, config) =
-            (handle.clone(), live.clone(), rng.clone(), config.clone());
+        let (handle, service, rng, config) =
+            (handle.clone(), service.clone(), rng.clone(), config.clone());
         tokio::task::spawn_local(async move {
             let passed = probe(address, &config, &check).await;
-            let now = handle.now();
-            live.check_settle(now, index, check, passed, &mut *rng.borrow_mut());
+            let (now, live, mut rng) = (handle.now(), &service.live, rng.borrow_mut());
+            match &handle.shared().journal {
+                None => live.check_settle(now, index, check, passed, &mut *rng),
+                Some(journal) => {
+                    let service = (&*service.config.name, &**live);
+                    journal.check_settle(now, service, index, check, passed, &mut *rng);
+                }
+            }
         });
     }
 }

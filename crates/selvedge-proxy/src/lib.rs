@@ -23,6 +23,7 @@ mod deadline;
 mod drive;
 mod forward;
 mod head;
+mod journal;
 mod journey;
 mod respond;
 mod stale;
@@ -44,6 +45,7 @@ mod clock;
 
 pub use clock::Clock;
 pub use config::Config;
+pub use journal::Journal;
 pub use proxy::{ApplyError, Handle, Hooks, ListenerView, Proxy};
 pub use respond::Kind as LocalAnswer;
 pub use trace::Trace;

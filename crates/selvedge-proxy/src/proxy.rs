@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::access;
 use crate::clock::Clock;
 use crate::config::{self, Config, Downstream};
+use crate::journal::Journal;
 use crate::keeper;
 use crate::resolve;
 use crate::snapshot::{Resolved, Snapshot};
@@ -39,6 +40,9 @@ pub struct Handle {
 pub struct Hooks {
     /// Takes a record of each call. Default: nobody, and nothing is put together.
     pub access: Option<Arc<dyn access::Sink>>,
+    /// Takes down every question put to the patterns and its answer, one at a
+    /// time. Default: nobody.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// What all workers share.
@@ -47,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
     pub(crate) access: Option<Arc<dyn access::Sink>>,
+    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) registry: Registry,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// The snapshot's generation, where a worker can see it change for the price of a load.
@@ -121,13 +126,19 @@ impl Proxy {
     /// [`ApplyError`]; then nothing runs.
     pub fn start(config: Config, hooks: Hooks) -> Result<Self, ApplyError> {
         config.validate().map_err(ApplyError::Invalid)?;
-        let Hooks { access } = hooks;
+        let Hooks { access, journal } = hooks;
         let clock = Clock::start();
         let config = Arc::new(config);
         let resolved = resolve::at_start(&config);
         let seed = seed();
-        let snapshot = Snapshot::build(1, config.clone(), &resolved, None, clock.now(), seed)
+        let now = clock.now();
+        let snapshot = Snapshot::build(1, config.clone(), &resolved, None, now, seed)
             .map_err(|problem| ApplyError::Invalid(vec![problem]))?;
+        if let Some(journal) = &journal {
+            for service in &snapshot.services {
+                journal.new_service(now, &service.config.name, &service.live, seed);
+            }
+        }
         let count = config.workers.or_else(|| std::thread::available_parallelism().ok());
         let count = count.map_or(1, NonZeroUsize::get);
         let (workers, inboxes): (Vec<_>, Vec<_>) =
@@ -136,6 +147,7 @@ impl Proxy {
             clock,
             seed,
             access,
+            journal,
             registry: Registry::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(1),

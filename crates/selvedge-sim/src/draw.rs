@@ -24,6 +24,7 @@ pub(crate) enum Purpose {
     Gateway,
     Injected,
     Policy,
+    Page,
 }
 
 /// The source for one decision about `request` (a luck value) at `entity`.

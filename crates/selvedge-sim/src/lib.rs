@@ -9,6 +9,7 @@
 mod agenda;
 mod codel;
 mod draw;
+mod driver;
 mod world;
 
 pub mod advise;
@@ -16,6 +17,7 @@ pub mod distribution;
 pub mod histogram;
 pub mod model;
 pub mod record;
+pub mod replay;
 pub mod replicate;
 pub mod report;
 pub mod search;

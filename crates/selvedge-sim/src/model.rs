@@ -62,6 +62,9 @@ pub struct Client {
     /// What each gateway admits of its calls, and how many keys share them:
     /// every key has an allowance of its own.
     pub limit: Option<(limit::Config, u32)>,
+    /// How many different things it asks for, each as often as the others: a
+    /// stale answer stands in only for the same question. At least 1.
+    pub pages: u32,
 }
 
 impl Client {
@@ -76,6 +79,7 @@ impl Client {
             user_retry: None,
             safety: Safety::Safe,
             limit: None,
+            pages: 1,
         }
     }
 }
@@ -654,6 +658,7 @@ impl Scenario {
                 return Err(Refused::Policy { service: name.clone(), key, problem });
             }
         }
+        positive(&format!("the pages of {name}"), f64::from(client.pages))?;
         let Some(retry) = &client.user_retry else { return Ok(()) };
         share(&format!("the user retry probability of {name}"), retry.probability)?;
         retry
@@ -901,12 +906,6 @@ fn validate_policy(service: &str, policy: &Policy) -> Result<(), Refused> {
     };
     if let Err(error) = policy.validate() {
         return refuse(error.part, error.to_string());
-    }
-    if policy.fallback.is_some() {
-        return refuse(
-            "fallback",
-            "`fallback` is not simulated: what it answers depends on what was asked before".into(),
-        );
     }
     Ok(())
 }

@@ -89,6 +89,8 @@ pub struct ServiceTotals {
     pub area: u128,
     /// Sum of the times spent, of whoever left and of whoever is still there.
     pub sojourns: u128,
+    /// Failed calls that a fallback answered: they count among those that ended well.
+    pub fallbacks: u64,
     /// Rejections by reason.
     pub rejections: Vec<(&'static str, u64)>,
 }

@@ -7,7 +7,7 @@ mod junit;
 mod markdown;
 
 pub use html::{map_page, page};
-pub use json::{SCHEMA, document};
+pub use json::{SCHEMA, difference_document, document, map_document};
 pub use junit::document as junit;
 pub use markdown::{difference_table, summary};
 

@@ -67,6 +67,7 @@ Examples:
   selvedge demo                # about two minutes, live
   selvedge demo --fast         # about fifteen seconds
   selvedge demo --fast --json | jq '.scenarios[] | {scenario, helped}'
+  selvedge demo --scenarios shop && selvedge simulate run shop/total_outage.with.yaml
 
 Needs nothing: the shop's services are processes of this program, on free ports.")]
     Demo(demo::Options),

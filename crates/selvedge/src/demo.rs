@@ -5,6 +5,7 @@
 //! file while it runs, and shoppers who come whether or not the shop keeps up.
 
 pub(crate) mod load;
+pub(crate) mod rehearsal;
 pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod shop;
@@ -20,11 +21,11 @@ use self::{
     view::{Frame, View},
 };
 use crate::terminal::{Paint, Screen, can_draw};
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 use tokio::time::Instant;
 
 /// How the demo runs.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Shorter outages: all four in about 15 seconds
     #[arg(long)]
@@ -35,12 +36,16 @@ pub(crate) struct Options {
     /// Lines instead of a live view, even on a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+    /// Play nothing: write the shop and its outages as scenarios for `selvedge simulate`, in slow
+    /// motion or, with --fast, exactly as the fast demo plays them
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) scenarios: Option<PathBuf>,
 }
 
 const FRAME: Duration = Duration::from_millis(100);
 
 /// Runs all of it.
-pub(crate) async fn run(options: Options) -> io::Result<Report> {
+pub(crate) async fn run(options: &Options) -> io::Result<Report> {
     let pace = if options.fast { Pace::FAST } else { Pace::FULL };
     let paint = Paint::for_stderr();
     let mut view = if can_draw() && !options.plain && !options.json {
@@ -120,7 +125,16 @@ impl Run<'_> {
                 let broken_now = broken.is_some() && over.is_none();
                 self.draw(Some(elapsed), broken_now, breaker.as_deref(), generation, without, with);
             }
-            tokio::time::sleep(FRAME.min(self.pace.lasting / 50)).await;
+            // The outage keeps to its times, whatever the frames do.
+            let change = match (broken, over) {
+                (None, _) => breaks,
+                (Some(_), None) => mended,
+                _ => self.pace.lasting,
+            };
+            let frame = begun + begun.elapsed() + FRAME.min(self.pace.lasting / 50);
+            let change = begun + change;
+            let next = if change > Instant::now() { frame.min(change) } else { frame };
+            tokio::time::sleep_until(next).await;
         }
         if !self.stage.alive() {
             return Err(io::Error::other("the proxy ended in the middle of the demo"));

@@ -72,8 +72,15 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 }
 
 async fn demonstrate(options: demo::Options) -> Result<(), Failure> {
+    if let Some(folder) = &options.scenarios {
+        let written = demo::rehearsal::write(folder, options.fast);
+        for name in written.map_err(|error| Failure::demo(&error))? {
+            println!("{}", folder.join(name).display());
+        }
+        return Ok(());
+    }
     let report = tokio::select! {
-        report = demo::run(options) => report.map_err(|error| Failure::demo(&error))?,
+        report = demo::run(&options) => report.map_err(|error| Failure::demo(&error))?,
         // Leaving the other branch gives the screen back and ends the children.
         _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
     };

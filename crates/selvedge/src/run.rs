@@ -100,6 +100,7 @@ async fn serve(
         access: access_log
             .clone()
             .map(|log| Arc::new(log) as Arc<dyn selvedge_proxy::access::Sink>),
+        ..Hooks::default()
     };
     let proxy = Proxy::start(loaded.proxy.clone(), hooks)
         .map_err(|error| Failure::cannot_start("the proxy cannot start", running::chain(&error)))?;

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod gameday;
+mod trace;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -19,7 +20,7 @@ use selvedge_sim::search::{self, Knob, Map, Point};
 use selvedge_sim::study::{Outcome, Study};
 
 pub(crate) use arguments::Simulate;
-use arguments::{Advise, Boundary, Command, Diff, Gameday, MapCommand, Output, Run, Seeds};
+use arguments::{Advise, Boundary, Command, Diff, Gameday, MapCommand, Output, Replay, Run, Seeds};
 
 /// Something is wrong with what was given.
 const BAD_INPUT: u8 = 2;
@@ -33,6 +34,7 @@ pub(crate) fn command(simulate: Simulate) -> u8 {
         Command::Diff(options) => diff(&options),
         Command::Advise(options) => advise(&options),
         Command::Gameday(options) => gameday(&options),
+        Command::Replay(options) => replay(&options),
     };
     match outcome {
         Ok(outcome) => match outcome {
@@ -210,6 +212,10 @@ fn map(options: &MapCommand) -> Result<Outcome, String> {
             &report::map_page(&scenario.name, &x_name, &y_name, &found, env!("CARGO_PKG_VERSION")),
         )?;
     }
+    if options.json {
+        println!("{:#}", report::map_document(&scenario.name, &x_name, &y_name, &found));
+        return Ok(Outcome::Passed);
+    }
     println!(
         "{y_name} upwards, {x_name} across: share of seeds that recover (# stable, + vulnerable, . metastable, - unhealthy)\n"
     );
@@ -245,7 +251,11 @@ fn diff(options: &Diff) -> Result<Outcome, String> {
     let (before, after) =
         (study(&old, options.seeds.threads())?, study(&new, options.seeds.threads())?);
     let differences = search::differences(&before, &after);
-    println!("{}", report::difference_table(&old.name, &new.name, &differences));
+    if options.json {
+        println!("{:#}", report::difference_document(&old.name, &new.name, &differences));
+    } else {
+        println!("{}", report::difference_table(&old.name, &new.name, &differences));
+    }
     let worse = differences
         .iter()
         .take(2)
@@ -258,11 +268,22 @@ fn advise(options: &Advise) -> Result<Outcome, String> {
     if scenario.expect.is_empty() {
         return Err("`advise` looks for the smallest change that meets the expectations: the scenario has no `expect`".to_owned());
     }
-    let advice = selvedge_sim::advise::advise(&scenario, options.seeds.threads(), &mut |line| {
-        eprintln!("  {line}")
+    let line = std::io::stderr().is_terminal();
+    let advice = selvedge_sim::advise::advise(&scenario, options.seeds.threads(), &mut |said| {
+        if line {
+            eprint!("\r\x1b[K{}: {said}", scenario.name);
+            let _ = std::io::stderr().flush();
+        }
     });
+    if line {
+        eprint!("\r\x1b[K");
+    }
     let advice = advice.map_err(|error| refused(&error))?;
-    println!("{}", advice.text());
+    if options.json {
+        println!("{:#}", advice.document());
+    } else {
+        println!("{}", advice.text());
+    }
     Ok(if advice.found() { Outcome::Passed } else { Outcome::Failed })
 }
 
@@ -271,9 +292,24 @@ fn gameday(options: &Gameday) -> Result<Outcome, String> {
         println!("{}", gameday::list());
         return Ok(Outcome::Passed);
     };
+    if let Some(scenarios) = gameday::example(preset) {
+        return example(scenarios?, options);
+    }
+    let mut scenario = match &options.scenario {
+        Some(path) => load(path, options.config.as_deref(), &options.seeds)?,
+        None => gameday::careful_checkout()?,
+    };
+    options.seeds.apply(&mut scenario);
+    let scenario = gameday::play(scenario, preset, options.service.as_deref())?;
+    let study = study(&scenario, options.seeds.threads())?;
+    show(&study, &options.output)?;
+    Ok(study.outcome())
+}
+
+/// A worked example has several scenarios, to be held against each other.
+fn example(scenarios: Vec<Scenario>, options: &Gameday) -> Result<Outcome, String> {
     let mut worst = Outcome::Passed;
-    for scenario in gameday::scenarios(preset)? {
-        let mut scenario = scenario;
+    for mut scenario in scenarios {
         options.seeds.apply(&mut scenario);
         let study = study(&scenario, options.seeds.threads())?;
         println!("{}", report::summary(&study));
@@ -282,6 +318,19 @@ fn gameday(options: &Gameday) -> Result<Outcome, String> {
         }
     }
     Ok(worst)
+}
+
+fn replay(options: &Replay) -> Result<Outcome, String> {
+    let mut scenario = load(&options.scenario, options.config.as_deref(), &options.seeds)?;
+    let name = options.trace.display();
+    let text = std::fs::read_to_string(&options.trace)
+        .map_err(|error| format!("`{name}` cannot be read: {error}"))?;
+    let (client, only) = (options.client.as_deref(), options.only.as_deref());
+    trace::replay(&mut scenario, &text, client, only).map_err(|why| format!("{name}: {why}"))?;
+    scenario.validate().map_err(|error| refused(&error))?;
+    let study = study(&scenario, options.seeds.threads())?;
+    show(&study, &options.output)?;
+    Ok(study.outcome())
 }
 
 /// One line on a terminal that says how far it is.

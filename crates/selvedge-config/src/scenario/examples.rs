@@ -69,3 +69,8 @@ fn small_clients() {
 fn deploy_wave() {
     check("deploy-wave");
 }
+
+#[test]
+fn demo_shop() {
+    check("demo-shop");
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use selvedge_patterns::fallback;
 use selvedge_patterns::time::Duration;
 use selvedge_sim::distribution::Distribution;
 use selvedge_sim::model::{
@@ -44,11 +45,15 @@ pub(super) fn read(
         return Vec::new();
     };
     let names: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-    if loaded.is_none() {
-        assumptions.push(
-            "There is no `config`: services are called directly, without any policy.".to_owned(),
-        );
-    }
+    assumptions.push(match loaded {
+        None => {
+            "There is no `config`: services are called directly, without any policy.".to_owned()
+        }
+        Some(_) => {
+            "Connections to services are not bounded (`pool.connections_max` is not simulated)."
+                .to_owned()
+        }
+    });
     entries
         .iter()
         .map(|entry| one(entry, &names, files, loaded, ignored, assumptions, cursor))
@@ -77,16 +82,23 @@ fn one(
         service.policy = Some(Box::new(configured.policy.clone()));
         service.replicas = configured.endpoints.len().max(1) as u32;
         let ignores = |word: &str| ignored.iter().any(|it| it == word);
-        let has_fallback = configured.fallback.is_some() || configured.policy.fallback.is_some();
-        if has_fallback && !ignores("fallback") {
+        if let (Some(policy), Some(own)) = (&mut service.policy, &configured.fallback) {
+            let fixed = own.response.is_some();
+            policy.fallback = Some(fallback::Config { stale_for: own.stale_for, fixed });
+        }
+        if let Some(policy) = service.policy.as_mut().filter(|_| ignores("fallback")) {
+            policy.fallback = None;
+        }
+        if service.policy.as_ref().is_some_and(|policy| policy.fallback.is_some()) {
+            assumptions.push(format!("What stands in for an answer of {name} counts as good."));
+        }
+        let usual = selvedge_proxy::config::Pool::default().connections_max;
+        if configured.pool.connections_max != usual && !ignores("pool") {
             cursor.not_simulated(
                 entry.key_span,
-                &format!("`services.{name}.fallback`"),
-                "fallback",
+                &format!("`services.{name}.pool.connections_max`"),
+                "pool",
             );
-        }
-        if let Some(policy) = &mut service.policy {
-            policy.fallback = None;
         }
         if configured.affinity.is_some() && !ignores("affinity") {
             cursor.not_simulated(

@@ -122,21 +122,37 @@ fn what_is_wrong_has_a_place_and_a_way_out() {
 fn what_is_not_simulated_is_named() {
     let config = CONFIG.replace(
         "    retry: { attempts: 3 }",
-        "    retry: { attempts: 3 }\n    fallback: { stale_for: 5m }",
-    );
-    assert_ne!(config, CONFIG);
+        "    retry: { attempts: 3 }\n    pool: { connections_max: 32 }",
+    ) + "    fallback: { stale_for: 5m }\n";
     let read = |text: &str| {
         let files = [("selvedge.yaml", config.as_str()), ("db.hgrm", HGRM)];
         read_scenario("s.yaml", text, Files::Embedded(&files), None)
             .map_err(|report| report.render(Style::Plain))
     };
     let report = read(SCENARIO).expect_err("it is refused");
-    assert!(report.contains("SV0501") && report.contains("services.checkout.fallback"), "{report}");
-    let scenario = read(&format!("{SCENARIO}ignore: [fallback]\n"))
+    assert!(report.contains("SV0501"), "{report}");
+    assert!(report.contains("`services.checkout.pool.connections_max`"), "{report}");
+    assert!(report.contains("`fallback` of the route"), "{report}");
+    let scenario = read(&format!("{SCENARIO}ignore: [fallback, pool]\n"))
         .unwrap_or_else(|report| panic!("{report}"));
     assert!(
         scenario.assumptions.iter().any(|line| line.contains("Left out on request: `fallback`"))
     );
+}
+
+#[test]
+fn a_fallback_of_a_service_comes_with_its_policy() {
+    let config = CONFIG.replace(
+        "    retry: { attempts: 3 }",
+        "    fallback: { stale_for: 5m, response: { status: 200, body: none } }",
+    );
+    let files = [("selvedge.yaml", config.as_str()), ("db.hgrm", HGRM)];
+    let text = SCENARIO.replace("deadline: 1s", "deadline: 1s, pages: 20");
+    let scenario = read_scenario("s.yaml", &text, Files::Embedded(&files), None)
+        .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+    let fallback = scenario.services[0].policy.as_ref().unwrap().fallback.unwrap();
+    assert_eq!((fallback.stale_for, fallback.fixed), (Some(Duration::from_secs(300)), true));
+    assert_eq!(scenario.clients[0].pages, 20);
 }
 
 #[test]

@@ -105,7 +105,10 @@ fn a_shutdown_lets_requests_end() {
 fn each_call_leaves_a_record_and_is_counted() {
     let upstream = Upstream::echo();
     let (records, taken) = sync_channel::<Record>(1);
-    let rig = Rig::with(config(&[upstream.address]), Hooks { access: Some(Arc::new(records)) });
+    let rig = Rig::with(
+        config(&[upstream.address]),
+        Hooks { access: Some(Arc::new(records)), ..Hooks::default() },
+    );
     rig.get("/a?secret=1");
     let record = taken.recv_timeout(PATIENCE).unwrap();
     assert_eq!((record.path.as_str(), record.attempts, record.whole), ("/a", 1, true));

@@ -4,6 +4,7 @@ use selvedge_patterns::time::nanos;
 use serde_json::{Value, json};
 
 use super::describe;
+use crate::search::{Difference, Map};
 use crate::statistics::Estimate;
 use crate::study::{Study, calls_per_request, success_rate};
 
@@ -45,6 +46,7 @@ pub fn document(study: &Study) -> Value {
             "utilisation": interval(study.over_runs(|run| run.services[s].utilisation)),
             "retries": interval(study.over_runs(|run| run.services[s].retries as f64)),
             "hedges": interval(study.over_runs(|run| run.services[s].hedges as f64)),
+            "fallbacks": interval(study.over_runs(|run| run.services[s].fallbacks as f64)),
         })).collect::<Vec<_>>(),
         "faults": scenario.faults.iter().map(|fault| json!({
             "text": describe(scenario, fault),
@@ -68,6 +70,41 @@ pub fn document(study: &Study) -> Value {
         })).collect::<Vec<_>>(),
         "assumptions": scenario.assumptions,
         "fluid": study.fluid.map(|fluid| fluid.sentence()),
+    })
+}
+
+/// A map as a JSON document: `cells[y][x]`.
+#[must_use]
+pub fn map_document(name: &str, x_name: &str, y_name: &str, map: &Map) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "scenario": name,
+        "x": { "what": x_name, "values": map.x },
+        "y": { "what": y_name, "values": map.y },
+        "cells": map.cells.iter().map(|row| row.iter().map(|point| json!({
+            "region": Map::region(point).name(),
+            "recovered": point.well,
+            "seeds": point.seeds,
+            "success": point.success,
+        })).collect::<Vec<_>>()).collect::<Vec<_>>(),
+    })
+}
+
+/// Two scenarios against each other as a JSON document.
+#[must_use]
+pub fn difference_document(before: &str, after: &str, differences: &[Difference]) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "before": before,
+        "after": after,
+        "differences": differences.iter().map(|it| json!({
+            "what": it.what,
+            "before": interval(it.before),
+            "after": interval(it.after),
+            "difference": interval(it.difference),
+            "significant": it.significant(),
+            "better": it.significant().then_some((it.difference.mean > 0.0) == it.more_is_better),
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -4,18 +4,20 @@
 //! [`Service`] of its own: breakers, budgets, bulkheads and balancers know what
 //! that one caller has seen and nothing else, as in production.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use selvedge_patterns::breaker;
 use selvedge_patterns::bulkhead::Ticket;
-use selvedge_patterns::call::{Call, End, Kind as AttemptKind, Request, Step};
+use selvedge_patterns::call::{End, Kind as AttemptKind, Request, Step};
+use selvedge_patterns::fallback::Choice;
 use selvedge_patterns::outcome::{Outcome, Safety};
 use selvedge_patterns::random::Rng;
-use selvedge_patterns::service::{Service, Target};
+use selvedge_patterns::service::Target;
 use selvedge_patterns::time::{Instant, nanos};
 
 use super::{Hop, Job, JobState, Kind, LIVE_MAX, NOBODY, Parent, Ref, World, word};
 use crate::draw::{self, Purpose};
+use crate::driver::Driver;
 use crate::model::Scenario;
 
 /// One caller's way to one service: a gateway's, or a sidecar's.
@@ -23,7 +25,9 @@ use crate::model::Scenario;
 pub(super) struct Caller {
     service: u32,
     entity: u64,
-    policy: Option<Box<Service>>,
+    policy: Option<Box<Driver>>,
+    /// When the last good answer to each page of each client came by, where a fallback keeps it.
+    kept: HashMap<(u32, u32), Instant>,
     /// Who waits for room in the bulkhead.
     queue: VecDeque<(Ticket, Ref)>,
 }
@@ -65,9 +69,10 @@ impl Caller {
         let policy = model.policy.as_ref().map(|policy| {
             let targets =
                 (0..model.replicas).map(|replica| Target::new(replica.to_string())).collect();
-            Box::new(Service::new(Instant::ZERO, (**policy).clone(), targets, entity))
+            Box::new(Driver::new(Instant::ZERO, policy, targets, entity))
         });
-        Self { service: service as u32, entity, policy, queue: VecDeque::new() }
+        let kept = HashMap::new();
+        Self { service: service as u32, entity, policy, kept, queue: VecDeque::new() }
     }
 }
 
@@ -112,7 +117,6 @@ impl World<'_> {
         let Caller { service: index, entity, ref policy, .. } = self.callers[caller as usize];
         let Some(service) = policy else { return };
         service.wake(now);
-        while service.take_event().is_some() {}
         if service.policy().health.is_some() {
             for endpoint in 0..service.endpoints().len() {
                 let mut rng = draw::source(entity, self.now, endpoint as u64, Purpose::Policy);
@@ -210,7 +214,7 @@ impl World<'_> {
             prior_attempts: state.prior,
             ..Request::new(self.safety(state.parent))
         };
-        self.calls[hop as usize] = Some(Call::begin(self.instant(), policy, request));
+        self.calls[hop as usize] = Some(policy.begin(self.instant(), request));
         self.drive(hop);
     }
 
@@ -236,7 +240,7 @@ impl World<'_> {
             else {
                 return;
             };
-            match call.next(now, policy, &mut rng) {
+            match policy.next(now, call, &mut rng) {
                 Step::Start(attempt) => {
                     let totals = &mut self.record.services[service];
                     match attempt.kind {
@@ -321,18 +325,49 @@ impl World<'_> {
         if let (Some(mut call), Some(policy)) =
             (self.calls[hop as usize].take(), &self.callers[caller].policy)
         {
-            call.finish(now, policy);
+            policy.finish(now, &mut call);
         }
         self.leave_queue(hop);
         self.drop_attempts(hop, |_| true);
-        let good = match end {
-            End::Answered { outcome, .. } => outcome == Some(Outcome::Success),
+        let outcome = match end {
+            End::Answered { outcome, .. } => outcome.unwrap_or(Outcome::Success),
             End::Rejected(rejected) => {
                 self.count_rejection(self.hops[hop as usize].service, rejected.reason.code());
-                false
+                Outcome::Local
             }
         };
-        self.end_hop(hop, good);
+        let good = outcome == Outcome::Success;
+        let stood_in = self.stands_in(hop, outcome);
+        self.end_hop(hop, good || stood_in);
+    }
+
+    /// Whether a fallback answers instead; a good answer is kept for it.
+    fn stands_in(&mut self, hop: u32, outcome: Outcome) -> bool {
+        let now = self.instant();
+        let state = &self.hops[hop as usize];
+        let (parent, luck, service) = (state.parent, state.luck, state.service as usize);
+        let (index, safety) = (state.caller as usize, self.safety(parent));
+        let Some(driver) = &self.callers[index].policy else { return false };
+        if driver.policy().fallback.is_none() {
+            return false;
+        }
+        let page = self.page(parent, luck);
+        if driver.keeps(safety, outcome) {
+            self.callers[index].kept.insert(page, now);
+            return false;
+        }
+        let last_good = self.callers[index].kept.get(&page).copied();
+        let stood_in = driver.fall_back(now, safety, outcome, last_good) != Choice::None;
+        self.record.services[service].fallbacks += u64::from(stood_in);
+        stood_in
+    }
+
+    /// What a call asks for: two calls for the same page are the same question.
+    fn page(&self, parent: Parent, luck: u64) -> (u32, u32) {
+        let Parent::Client { client, .. } = parent else { return (NOBODY, 0) };
+        let pages = u64::from(self.scenario.clients[client as usize].pages);
+        let drawn = draw::source(u64::from(client), luck, 0, Purpose::Page).below(pages);
+        (client, drawn as u32)
     }
 
     fn leave_queue(&mut self, hop: u32) {
@@ -424,7 +459,7 @@ impl World<'_> {
         self.record.services[state.service as usize].ended += 1;
         match (self.calls[hop.id as usize].as_mut(), &self.callers[caller].policy) {
             (Some(call), Some(policy)) => {
-                call.settle(now, policy, number, outcome);
+                policy.settle(now, call, number, outcome);
                 self.drive(hop.id);
             }
             _ => self.end_hop(hop.id, outcome == Outcome::Success),
@@ -468,7 +503,7 @@ impl World<'_> {
         if let (Some(mut call), Some(policy)) =
             (self.calls[hop as usize].take(), &self.callers[caller].policy)
         {
-            call.finish(now, policy);
+            policy.finish(now, &mut call);
         }
         self.leave_queue(hop);
         self.drop_attempts(hop, |_| true);

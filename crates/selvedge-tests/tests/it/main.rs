@@ -21,3 +21,4 @@ mod peer;
 mod refusal;
 mod reload;
 mod rules;
+mod same_code;

@@ -2,8 +2,8 @@
 //!
 //! Requests start when their time has come, whether or not earlier ones were
 //! answered, and are timed from the moment they were due: a slow shop cannot
-//! slow its shoppers down and so hide how slow it is. Arrivals and choices come
-//! from a seed, so two runs see the same shoppers.
+//! slow its shoppers down and so hide how slow it is. Arrivals come from a seed,
+//! so two runs see the same shoppers.
 
 use crate::client::{self, Sender};
 use bytes::Bytes;
@@ -33,6 +33,21 @@ pub(crate) struct Plan {
     pub(crate) in_flight_max: usize,
     pub(crate) seed: u64,
     pub(crate) visits: &'static [Visit],
+}
+
+impl Plan {
+    /// When shoppers come within `lasting`, and what for.
+    pub(crate) fn visits(self, lasting: Duration) -> impl Iterator<Item = (Duration, Visit)> {
+        let mut rng = SplitMix64::new(self.seed);
+        let mut due = Duration::ZERO;
+        let mut turns = vec![0; self.visits.len()];
+        std::iter::from_fn(move || {
+            // Exponential gaps: shoppers do not know of each other.
+            due += Duration::from_secs_f64(-(1.0 - rng.unit()).ln() / self.per_second);
+            Some((due, next_visit(self.visits, &mut turns)))
+        })
+        .take_while(move |(due, _)| *due < lasting)
+    }
 }
 
 /// How a visit ended.
@@ -73,15 +88,7 @@ pub(crate) async fn run(address: &str, plan: Plan, lasting: Duration, samples: S
     let begun = Instant::now();
     let room = Arc::new(Semaphore::new(plan.in_flight_max));
     let idle: Arc<Mutex<Vec<Sender>>> = Arc::default();
-    let mut rng = SplitMix64::new(plan.seed);
-    let mut due = Duration::ZERO;
-    loop {
-        // Exponential gaps: shoppers do not know of each other.
-        due += Duration::from_secs_f64(-(1.0 - rng.unit()).ln() / plan.per_second);
-        let visit = choose(plan.visits, &mut rng);
-        if due >= lasting {
-            break;
-        }
+    for (due, visit) in plan.visits(lasting) {
         tokio::time::sleep_until(begun + due).await;
         let record = |verdict, took| {
             samples.lock().expect("no one panics while counting").push(Sample {
@@ -114,16 +121,19 @@ pub(crate) async fn run(address: &str, plan: Plan, lasting: Duration, samples: S
     let _ = room.acquire_many(everyone).await;
 }
 
-fn choose(visits: &'static [Visit], rng: &mut SplitMix64) -> Visit {
-    let total: u32 = visits.iter().map(|visit| visit.weight).sum();
-    let mut drawn = rng.below(u64::from(total));
-    for visit in visits {
-        if drawn < u64::from(visit.weight) {
-            return *visit;
+/// The visits in turn, each as often as its weight says and evenly among the
+/// others: in a run this short, luck would decide what it shows.
+fn next_visit(visits: &'static [Visit], turns: &mut [i64]) -> Visit {
+    let total: i64 = visits.iter().map(|visit| i64::from(visit.weight)).sum();
+    let mut next = 0;
+    for (index, visit) in visits.iter().enumerate() {
+        turns[index] += i64::from(visit.weight);
+        if turns[index] > turns[next] {
+            next = index;
         }
-        drawn -= u64::from(visit.weight);
     }
-    visits[visits.len() - 1]
+    turns[next] -= total;
+    visits[next]
 }
 
 async fn call(address: &str, visit: Visit, idle: &Mutex<Vec<Sender>>) -> Verdict {

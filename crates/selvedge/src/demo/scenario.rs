@@ -62,7 +62,7 @@ pub(crate) const BREAKS_AT: f64 = 0.2;
 pub(crate) struct Pace {
     /// One run.
     pub(crate) lasting: Duration,
-    /// How long a shopper waits. What is slow is three times slower than that.
+    /// How long a shopper waits. What is slow is four times slower than that.
     pub(crate) patience: Duration,
     /// For reading, between runs.
     pub(crate) pause: Duration,
@@ -88,7 +88,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         key: "slow_payments",
         title: "Payments turn slow",
-        story: "The payment provider answers, three times later than any shopper waits. Checkouts \
+        story: "The payment provider answers, four times later than any shopper waits. Checkouts \
                 hold every worker of orders, and then pages that need no payment wait too.",
         answer: "A timeout gives the workers back, the breaker stops asking, and orders keeps the \
                  sale to charge it later.",
@@ -168,14 +168,14 @@ pub(crate) const ALL: &[Scenario] = &[
         ],
         visits: &[Visit { weight: 1, method: "GET", path: "/reviews/7" }],
         per_second: 120.0,
-        mended_at: 0.65,
+        mended_at: 0.75,
     },
 ];
 
 impl Scenario {
     /// What goes wrong at this pace.
     pub(crate) fn fault(&self, pace: Pace) -> Fault {
-        let slow = u64::try_from(pace.patience.as_millis()).unwrap_or(u64::MAX).saturating_mul(3);
+        let slow = u64::try_from(pace.patience.as_millis()).unwrap_or(u64::MAX).saturating_mul(4);
         Fault { latency_ms: if self.slow { slow } else { 0 }, ..self.fault }
     }
 

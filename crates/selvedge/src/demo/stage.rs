@@ -30,6 +30,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Stage {
     members: Vec<Running>,
+    /// Where the members serve.
+    addresses: Vec<String>,
     proxy: Child,
     /// Where shoppers go.
     pub(crate) edge: String,
@@ -68,7 +70,8 @@ impl Stage {
             }
             members.push(Running::start(command).await?);
         }
-        let text = configuration(&members, &edge, &operator, None);
+        let addresses: Vec<String> = members.iter().map(|member| member.main.clone()).collect();
+        let text = configuration(&addresses, &edge, &operator, None);
         std::fs::write(&file, text)?;
         let log = std::fs::File::create(folder.join("proxy.log"))?;
         let mut command = child();
@@ -80,14 +83,14 @@ impl Stage {
             .stderr(Stdio::from(log));
         let mut proxy = command.spawn()?;
         wait_ready(&mut proxy, &operator, &folder.join("proxy.log")).await?;
-        Ok(Self { members, proxy, edge, operator, file, folder })
+        Ok(Self { members, addresses, proxy, edge, operator, file, folder })
     }
 
     /// Puts `lines` under `service` (or nothing anywhere), and waits until the
     /// running proxy has taken the file.
     pub(crate) async fn configure(&self, lines: Option<(&str, &[&str])>) -> io::Result<()> {
         let before = self.generation().await?;
-        let text = configuration(&self.members, &self.edge, &self.operator, lines);
+        let text = configuration(&self.addresses, &self.edge, &self.operator, lines);
         if std::fs::read_to_string(&self.file).is_ok_and(|now| now == text) {
             return Ok(());
         }
@@ -230,8 +233,8 @@ fn free_address() -> io::Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn configuration(
-    members: &[Running],
+pub(super) fn configuration(
+    addresses: &[String],
     edge: &str,
     operator: &str,
     extra: Option<(&str, &[&str])>,
@@ -247,9 +250,9 @@ fn configuration(
     for name in names {
         let endpoints: Vec<String> = SHOP
             .iter()
-            .zip(members)
+            .zip(addresses)
             .filter(|(member, _)| member.service == name)
-            .map(|(_, running)| format!("\"{}\"", running.main))
+            .map(|(_, address)| format!("\"{address}\""))
             .collect();
         let _ = writeln!(
             text,

@@ -39,9 +39,35 @@ Examples:
   selvedge simulate diff selvedge.old.yaml selvedge.yaml --scenario scenario.yaml")]
     Diff(Diff),
     /// Look for the smallest change of the configuration that meets the expectations
+    #[command(after_help = "\
+Every fault of the scenario is tried alone and together with the others, and the worst counts. What
+holds is tried again on fresh seeds, and with load, capacity and service tail a fifth off. Printed:
+what is not beaten in everything, the smallest change first, with the neighbour that fails.
+
+Example:
+  selvedge simulate advise scenario.yaml --seeds 8
+
+Exit codes: 0 something meets the expectations, 1 nothing that was tried does, 2 bad input.")]
     Advise(Advise),
-    /// Play an outage that comes with the program; without a name, list them
+    /// Play an outage with a name on your own scenario; without a name, list them
+    #[command(after_help = "\
+Examples:
+  selvedge simulate gameday                                      # which there are
+  selvedge simulate gameday retry-storm --scenario scenario.yaml --html report.html
+  selvedge simulate gameday sinkhole                             # on a scenario that comes along
+
+The faults of the scenario give way to those of the game day; everything else is as you wrote it.")]
     Gameday(Gameday),
+    /// Run a scenario with the arrivals of a trace or of Selvedge's own access log
+    #[command(after_help = "\
+A trace has a line for each call: its time in seconds, then its route, separated by a comma. A line of
+the access log of `selvedge run` will do as well. Only arrivals are taken: what was measured of the
+answers has the waiting of that day in it. A scenario may also name a trace itself:
+`arrivals: trace, trace: ./calls.csv`.
+
+Example:
+  selvedge simulate replay access.log scenario.yaml --only /checkout")]
+    Replay(Replay),
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +167,9 @@ pub(crate) struct MapCommand {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) seeds: Seeds,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +183,9 @@ pub(crate) struct Diff {
     pub(crate) scenario: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) seeds: Seeds,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -165,12 +197,47 @@ pub(crate) struct Advise {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) seeds: Seeds,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Gameday {
     /// Its name
     pub(crate) preset: Option<String>,
+    /// Your scenario; by default a careful checkout of two services
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Use this configuration instead of the one the scenario names
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    pub(crate) config: Option<PathBuf>,
+    /// The service that it strikes; by default the busiest
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
     #[command(flatten)]
     pub(crate) seeds: Seeds,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The calls: a table of `seconds,route`, or an access log
+    pub(crate) trace: PathBuf,
+    /// The scenario
+    pub(crate) scenario: PathBuf,
+    /// Whose calls these are, where the scenario has several clients
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: Option<String>,
+    /// Only calls whose route begins with this
+    #[arg(long, value_name = "PATH")]
+    pub(crate) only: Option<String>,
+    /// Use this configuration instead of the one the scenario names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) seeds: Seeds,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }

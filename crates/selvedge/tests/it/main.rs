@@ -6,3 +6,4 @@ mod commands;
 mod demo;
 mod examples;
 mod serving;
+mod simulate;
