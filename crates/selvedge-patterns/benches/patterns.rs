@@ -3,15 +3,20 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use selvedge_patterns::backoff::{self, Backoff, Jitter};
 use selvedge_patterns::balance::{self, Balancer, Candidates, Load, Standing};
+use selvedge_patterns::breaker;
 use selvedge_patterns::budget::{self, Budget};
+use selvedge_patterns::bulkhead::{self, Bulkhead};
+use selvedge_patterns::deadline::{self, Deadline};
 use selvedge_patterns::hedge::{self, Hedge};
 use selvedge_patterns::limit::keyed::{self, Keyed};
 use selvedge_patterns::limit::{self, Algorithm, Limiter, Rate};
-use selvedge_patterns::outcome::Outcome;
+use selvedge_patterns::outcome::{Failure, Outcome, Safety};
 use selvedge_patterns::outlier::{self, Detector, Host};
 use selvedge_patterns::quantile;
 use selvedge_patterns::random::SplitMix64;
+use selvedge_patterns::retry;
 use selvedge_patterns::time::{Duration, Instant};
 
 /// A clock that goes on by a microsecond each time it is read.
@@ -128,6 +133,81 @@ fn balancers(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn breakers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("breaker");
+    let slow = breaker::Config {
+        slow: Some(breaker::Slow::over(Duration::from_secs(1))),
+        ..breaker::Config::default()
+    };
+    for (name, config) in [("plain", breaker::Config::default()), ("slow_calls", slow)] {
+        let breaker = breaker::Shared::new(Instant::ZERO, config, 1);
+        let mut ticks = Ticks(0);
+        group.bench_function(format!("{name}/admit_and_settle"), |bencher| {
+            bencher.iter(|| {
+                let now = ticks.next();
+                let permit = breaker.admit(now).0.expect("closed");
+                breaker.settle(now, permit, black_box(Outcome::Success))
+            });
+        });
+        breaker.control(ticks.next(), breaker::Control::ForceOpen);
+        group.bench_function(format!("{name}/reject"), |bencher| {
+            bencher.iter(|| breaker.admit(ticks.next()).0.is_err());
+        });
+    }
+    group.finish();
+}
+
+fn bulkheads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("bulkhead");
+    let bulkhead = Bulkhead::new(bulkhead::Config::default(), None);
+    let mut ticks = Ticks(0);
+    group.bench_function("admit_and_release", |bencher| {
+        bencher.iter(|| {
+            let permit = bulkhead.try_admit().expect("room");
+            bulkhead.release(ticks.next(), black_box(permit));
+        });
+    });
+    group.finish();
+}
+
+fn retries(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("retry");
+    let config = retry::Config::default();
+    let tried = retry::Tried { attempts: 1, safety: Safety::Safe, replayable: true };
+    let failed = Outcome::Failure(Failure::Reset);
+    let mut rng = SplitMix64::new(1);
+    group.bench_function("admit", |bencher| {
+        bencher.iter(|| config.admit(black_box(&tried), black_box(failed)).is_ok());
+    });
+    for (name, jitter) in [
+        ("none", Jitter::None),
+        ("full", Jitter::Full),
+        ("equal", Jitter::Equal),
+        ("decorrelated", Jitter::Decorrelated),
+        ("decorrelated_v2", Jitter::DecorrelatedV2),
+    ] {
+        let config = backoff::Config { jitter, ..backoff::Config::default() };
+        group.bench_function(format!("backoff/{name}"), |bencher| {
+            bencher.iter(|| Backoff::new().next(black_box(&config), &mut rng));
+        });
+    }
+    group.finish();
+}
+
+fn deadlines(criterion: &mut Criterion) {
+    let config = deadline::Config::default();
+    let mut ticks = Ticks(0);
+    criterion.bench_function("deadline/within_admit_and_forward", |bencher| {
+        bencher.iter(|| {
+            let now = ticks.next();
+            let asked = Some(now + Duration::from_secs(2));
+            let deadline = Deadline::within(now, black_box(Some(Duration::from_secs(5))), asked);
+            let admitted = deadline.admit(now, black_box(Duration::from_millis(10))).is_ok();
+            (admitted, deadline.forward(now, &config))
+        });
+    });
+}
+
 fn rest(criterion: &mut Criterion) {
     let hosts: Vec<Host> = (0..8).map(|_| Host::new()).collect();
     let detector = Detector::new(Instant::ZERO, outlier::Config::default());
@@ -153,5 +233,7 @@ fn rest(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, limits, budgets, balancers, rest);
+criterion_group!(
+    benches, limits, budgets, balancers, breakers, bulkheads, retries, deadlines, rest
+);
 criterion_main!(benches);

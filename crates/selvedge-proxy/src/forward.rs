@@ -97,7 +97,7 @@ pub(crate) async fn serve(
             (refusal.respond(grpc), Some(refusal))
         }
     };
-    journey.answered(worker.clock.now(), response.status(), refusal.as_ref());
+    journey.answered(response.status(), refusal.as_ref());
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     if let Some(id) = explain {

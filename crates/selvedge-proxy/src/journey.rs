@@ -234,10 +234,12 @@ impl Journey {
     }
 
     /// What is answered.
-    pub(crate) fn answered(&mut self, now: Instant, status: StatusCode, refusal: Option<&Refusal>) {
+    pub(crate) fn answered(&mut self, status: StatusCode, refusal: Option<&Refusal>) {
         self.status = Some(status);
         self.refused = refusal.map(|refusal| refusal.kind);
-        self.head_at = now;
+        if self.account.is_some() {
+            self.head_at = self.worker.clock.now();
+        }
         if let Some(refusal) = refusal {
             let at = Kind::ALL.iter().position(|kind| *kind == refusal.kind).unwrap_or_default();
             self.service_counts(|calls| calls.local[at].add(1));

@@ -197,7 +197,7 @@ impl Pool {
             conn.begin(sending);
             let head = poll_fn(|cx| conn.poll_head(cx)).await;
             let head = head.map_err(|(failed, _)| failed)?;
-            pool.receive(head, conn)
+            pool.receive(head, conn, terms.now)
         })))
     }
 
@@ -205,9 +205,11 @@ impl Pool {
         self: &Rc<Self>,
         head: Response<()>,
         mut conn: Box<Conn>,
+        now: Instant,
     ) -> Result<Response<Body>, Failed> {
         if let Some(whole) = conn.take_whole() {
-            self.give_back(conn);
+            // Seen from its idle time, the exchange took no time.
+            self.give_back(conn, now);
             return Ok(head.map(|()| Body::full(whole)));
         }
         let switched = head.status() == http::StatusCode::SWITCHING_PROTOCOLS;
@@ -217,13 +219,13 @@ impl Pool {
     }
 
     /// Keeps `conn` if it can be used again.
-    fn give_back(&self, mut conn: Box<Conn>) {
+    fn give_back(&self, mut conn: Box<Conn>, now: Instant) {
         if conn.is_free() {
             let mut buffers = self.buffers.borrow_mut();
             if buffers.len() < BUFFERS_MAX {
                 buffers.push(conn.take_buffer());
             }
-            self.put_idle(conn);
+            self.put_idle(conn, now);
         }
     }
 
@@ -243,7 +245,7 @@ impl Pool {
         }
     }
 
-    fn put_idle(&self, conn: Box<Conn>) {
+    fn put_idle(&self, conn: Box<Conn>, now: Instant) {
         if self.retired.get() {
             return;
         }
@@ -251,7 +253,7 @@ impl Pool {
         if idle.len() >= self.config.idle_max {
             return;
         }
-        idle.push_back(Idle { conn, since: self.clock.now() });
+        idle.push_back(Idle { conn, since: now });
         self.endpoint.idle.fetch_add(1, Relaxed);
     }
 
@@ -368,7 +370,7 @@ impl Exchange {
                 return Poll::Pending;
             };
             match head {
-                Ok(head) => return Poll::Ready(pool.receive(head, conn)),
+                Ok(head) => return Poll::Ready(pool.receive(head, conn, terms.now)),
                 // A peer may close an idle connection at any time, so a request
                 // that met such a close is moved to the next connection if none
                 // of it left, and at last to a new one.
@@ -427,7 +429,7 @@ impl Drop for H1Body {
 impl H1Body {
     fn give_back(&mut self) {
         if let Some(conn) = self.conn.take() {
-            self.pool.give_back(conn);
+            self.pool.give_back(conn, self.pool.clock.now());
         }
     }
 

@@ -125,8 +125,13 @@ impl Scribe {
     }
 }
 
+/// A value that no other message will have: HPACK must not spend its table on
+/// it, which would push out what every message has.
 fn value(bytes: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let value = HeaderValue::from_maybe_shared(bytes);
+    let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }
 
 /// Writes as many of the last digits of `number` as `out` has room for, which is even.
