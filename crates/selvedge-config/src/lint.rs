@@ -117,6 +117,7 @@ impl Lint<'_> {
         } else if file.listeners.is_empty()
             && file.ambassador.is_none()
             && !file.services.is_empty()
+            && file.subscriptions.iter().all(|(_, it)| it.push.is_none())
         {
             let at = file.services.span();
             self.warn(

@@ -8,6 +8,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use selvedge_proxy::config as proxy;
@@ -59,6 +60,40 @@ pub struct Durable {
     pub groups: Vec<selvedge_durable::group::PutGroup>,
     /// Schedules to create or replace.
     pub schedules: Vec<selvedge_durable::schedule::PutSchedule>,
+    /// Groups whose messages are brought to services.
+    pub pushes: Vec<Push>,
+}
+
+/// A group whose messages are brought to a service.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Push {
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub group: String,
+    /// The service.
+    pub service: String,
+    /// Path and query of the requests.
+    pub path: String,
+    /// Whether events go as JSON, attributes and all.
+    pub structured: bool,
+    /// `whsec_…`, checked.
+    pub secrets: Vec<String>,
+    /// Requests at one time.
+    pub concurrency: usize,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for Push {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the secrets.
+        f.debug_struct("Push")
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Durable {

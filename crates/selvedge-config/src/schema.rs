@@ -24,8 +24,8 @@ use crate::{
 };
 
 pub use durable::{
-    AppApi, Compact, Durability, Durable, Missed, Overlap, Priorities, Redelivery, Retention,
-    Schedule, Start, Subscription, Topic,
+    AppApi, Compact, Durability, Durable, Missed, Overlap, Priorities, Push, PushMode, Redelivery,
+    Retention, Schedule, Start, Subscription, Topic,
 };
 
 const fn ms(millis: u64) -> Duration {

@@ -7,12 +7,14 @@
 mod access_log;
 mod logging;
 mod operated;
+mod push;
 mod running;
 mod store;
 mod watch;
 
 use self::{
     access_log::AccessLog,
+    push::Pushes,
     running::Running,
     store::{App, Store},
     watch::Watch,
@@ -104,6 +106,16 @@ async fn serve(
     };
     let proxy = Proxy::start(loaded.proxy.clone(), hooks)
         .map_err(|error| Failure::cannot_start("the proxy cannot start", running::chain(&error)))?;
+    let mut pushes = match (&store, &app) {
+        (Some(store), Some(app)) => {
+            let mut pushes = Pushes::new(store.engine().clone(), proxy.handle(), app.threads());
+            if let Some(durable) = &loaded.durable {
+                pushes.retarget(&durable.pushes);
+            }
+            Some(pushes)
+        }
+        _ => None,
+    };
     let running =
         Arc::new(Running::new(file.clone(), loaded, proxy.handle(), store.clone(), access_log));
     if let Some(surface) = &mut surface {
@@ -144,10 +156,13 @@ async fn serve(
             {
                 error!(%error, "the app API could not move and stays as it was");
             }
+            if let Some(pushes) = &mut pushes {
+                pushes.retarget(&fresh.pushes);
+            }
         }
         running.tick();
     }
-    drain(proxy, app.as_mut(), &running, &mut signals).await?;
+    drain(proxy, app.as_mut(), pushes.as_mut(), &running, &mut signals).await?;
     if let Some(surface) = surface {
         surface.close().await;
     }
@@ -169,10 +184,15 @@ async fn reload(running: &Arc<Running>, why: &'static str) {
 async fn drain(
     proxy: Proxy,
     app: Option<&mut App>,
+    pushes: Option<&mut Pushes>,
     running: &Running,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     running.begin_drain();
+    // Before the proxy ends the connections on which they send.
+    if let Some(pushes) = &pushes {
+        pushes.stop();
+    }
     let within = proxy.handle().config().drain.0;
     info!(
         within_ms = within.as_millis() as u64,
@@ -181,9 +201,17 @@ async fn drain(
     let begun = std::time::Instant::now();
     let proxied = tokio::task::spawn_blocking(move || proxy.shut_down());
     let ended = async {
-        if let Some(app) = app {
-            app.close().await;
-        }
+        let app = async {
+            if let Some(app) = app {
+                app.close().await;
+            }
+        };
+        let pushes = async {
+            if let Some(pushes) = pushes {
+                pushes.close().await;
+            }
+        };
+        tokio::join!(app, pushes);
         let _ = proxied.await;
     };
     tokio::select! {

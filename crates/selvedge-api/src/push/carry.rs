@@ -64,13 +64,19 @@ impl Through {
         Ok(send)
     }
 
+    /// Asks, or fails before anything was sent.
     async fn ask(&self, mut request: Request<Full<Bytes>>) -> io::Result<(Answer, String)> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let uri = format!("http://{}/{}{path}", self.service, self.service);
         *request.uri_mut() = uri.parse().map_err(io::Error::other)?;
         let mut connection = self.connection().await?;
         connection.ready().await.map_err(io::Error::other)?;
-        let response = connection.send_request(request).await.map_err(io::Error::other)?;
+        let response = match connection.send_request(request).await {
+            Ok(response) => response,
+            // The connection ended before the request was on it.
+            Err(error) if error.is_canceled() => return Err(io::Error::other(error)),
+            Err(error) => return Ok((Answer::Failed, error.to_string())),
+        };
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_MAX).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
@@ -96,7 +102,7 @@ impl Carrier for Through {
     async fn send(&self, request: Request<Full<Bytes>>) -> (Answer, String) {
         match self.ask(request).await {
             Ok(answer) => answer,
-            Err(error) => (Answer::Failed, error.to_string()),
+            Err(error) => (Answer::HeldBack { retry_after: None }, error.to_string()),
         }
     }
 }

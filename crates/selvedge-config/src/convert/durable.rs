@@ -1,6 +1,6 @@
 //! From the file's words to what a store is opened with and must hold.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use selvedge_durable::{
     group::{Config as GroupConfig, PutGroup},
@@ -12,7 +12,7 @@ use selvedge_patterns::{config::ConfigError, schedule::Recurrence};
 use super::{Convert, bytes};
 use crate::{
     diagnostic::{Code, Diagnostic},
-    load::{AppApi, Durable},
+    load::{AppApi, Durable, Push},
     read::{Set, Text, list},
     schema,
     source::Span,
@@ -29,14 +29,27 @@ const NAMES: &[(&str, &str)] = &[
     ("checkpoint_bytes", "checkpoint"),
 ];
 
+/// The longest that a pushed message may wait for its answer: it is leased meanwhile.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// Whether a text is a secret as Standard Webhooks has them.
+fn is_signing_secret(text: &str) -> bool {
+    let Some(key) = text.strip_prefix("whsec_") else { return false };
+    let key = key.trim_end_matches('=');
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+    (24..=64).contains(&(key.len() * 3 / 4)) && key.len() % 4 != 1 && key.bytes().all(known)
+}
+
 impl Convert<'_> {
     /// The store and what the file declares in it; paths begin at `folder`.
     pub(super) fn durable(&mut self, folder: &Path) -> Option<Durable> {
         let file = self.file;
         let topics = file.topics.iter().map(|(name, it)| self.topic(name, it)).collect();
-        let mut groups = Vec::new();
+        let (mut groups, mut pushes) = (Vec::new(), Vec::new());
         for (name, it) in file.subscriptions.iter() {
-            groups.push(self.subscription(name, it));
+            let group = self.subscription(name, it);
+            pushes.extend(it.push.as_ref().map(|push| self.push(push, &group)));
+            groups.push(group);
         }
         self.groups_differ();
         let schedules = file.schedules.iter().map(|(name, it)| self.schedule(name, it)).collect();
@@ -60,7 +73,7 @@ impl Convert<'_> {
             ..selvedge_durable::Config::new(folder.join(it.path.as_str()))
         };
         self.sound(store.validate(), |key| it.span_of(key).unwrap_or_else(|| it.path.span()));
-        Some(Durable { store, topics, groups, schedules })
+        Some(Durable { store, topics, groups, schedules, pushes })
     }
 
     pub(super) fn api(&mut self) -> Option<AppApi> {
@@ -195,6 +208,41 @@ impl Convert<'_> {
             it.retry.span_of(key).or_else(|| it.span_of(key)).unwrap_or_else(|| name.span())
         });
         PutGroup { topic: it.topic.as_str().to_owned(), group, config, from: it.from.0 }
+    }
+
+    fn push(&mut self, it: &schema::Push, group: &PutGroup) -> Push {
+        self.known_service(&it.to, it.to.span());
+        let path = it.path.as_str();
+        let target = path.parse::<http::uri::PathAndQuery>();
+        if !path.starts_with('/') || target.is_err() {
+            let problem = "`path` is no path".to_owned();
+            self.wrong(it.path.span(), problem, "write one such as `/hooks/orders`");
+        }
+        if !it.secrets.iter().all(|secret| is_signing_secret(secret.expose())) {
+            self.wrong(
+                it.secrets.span(),
+                "a secret is not `whsec_` and base64 of 24 to 64 bytes".to_owned(),
+                "make one with `echo whsec_$(openssl rand -base64 32)` and take it from `${…}`",
+            );
+        }
+        if !(1..=10_000).contains(&*it.concurrency) {
+            let problem = "`concurrency` must be between 1 and 10,000".to_owned();
+            self.wrong(it.concurrency.span(), problem, "");
+        }
+        if it.timeout.is_zero() || *it.timeout > TIMEOUT_MAX {
+            let problem = "`timeout` must be longer than zero and at most 1 h".to_owned();
+            self.wrong(it.timeout.span(), problem, "");
+        }
+        Push {
+            topic: group.topic.clone(),
+            group: group.group.clone(),
+            service: it.to.as_str().to_owned(),
+            path: path.to_owned(),
+            structured: *it.mode == schema::PushMode::Structured,
+            secrets: it.secrets.iter().map(|secret| secret.expose().to_owned()).collect(),
+            concurrency: *it.concurrency as usize,
+            timeout: *it.timeout,
+        }
     }
 
     /// Two subscriptions must not mean the same group of the same topic.

@@ -133,6 +133,38 @@ section! {
         in_flight_max: u32 = 10_000;
         /// Unsettled messages behind the newest delivered one; beyond it the group looks no further.
         exceptions_max: u32 = 100_000;
+        /// Brings the messages to a service, instead of waiting for consumers to ask.
+        push: Option<Push> = None;
+    }
+}
+
+section! {
+    /// Brings a group's messages to a service, one CloudEvent a request, by the service's own
+    /// policies. 2xx is done, 410 pauses the group, `Retry-After` is honoured, everything else is
+    /// retried as the subscription says; while every breaker is open nothing is sent.
+    Push: "a push", short "to" {
+        /// The service, one of those under `services`.
+        to: Text;
+        /// Path and query of the requests.
+        path: Text = Text::new("/");
+        /// How an event is put into a request.
+        mode: PushMode = PushMode::Binary;
+        /// What each request is signed with, as Standard Webhooks has it: `whsec_` and base64 of 24 to 64 bytes. Several while they are exchanged.
+        secrets: Vec<Secret> = Vec::new();
+        /// Requests at one time, 1 to 10,000.
+        concurrency: u32 = 16;
+        /// How long an answer may take.
+        timeout: Duration = secs(20);
+    }
+}
+
+choice! {
+    /// How an event is put into a request.
+    PushMode: "a mode" {
+        /// Attributes as `ce-…` headers, the payload as the body.
+        Binary = "binary",
+        /// All of it as JSON in the body, where a signature covers it.
+        Structured = "structured",
     }
 }
 

@@ -1,6 +1,12 @@
 //! The durable engine as its users have it: one file, the app API, signals.
 
-use selvedge_tests::{raw, selvedge::Selvedge, wait};
+use selvedge_api::push::{Secret, signature};
+use selvedge_tests::{
+    raw,
+    selvedge::Selvedge,
+    upstream::{Reply, Upstream},
+    wait,
+};
 use serde_json::{Value, json};
 
 const ORDERS: &str =
@@ -209,4 +215,51 @@ fn a_store_is_backed_up_while_it_serves() {
     let (code, said) = run(&["store", "verify", "--json", store]);
     let document: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, document["ok"].as_bool()), (1, Some(false)), "{said}");
+}
+
+#[test]
+fn a_group_is_pushed_to_a_service_and_a_reload_moves_it() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let receiver = Upstream::http(|received| match &received.body[..] {
+        b"bad" => Reply::status(500),
+        _ => Reply::status(204),
+    });
+    let file = |push: &str| {
+        format!(
+            "defaults: {{ retry: off, breaker: off, outlier: off }}\n\
+             services:\n  mail: {{ endpoints: [\"{}\"] }}\n\
+             topics:\n  orders: on\n\
+             subscriptions:\n  mail: {{ topic: orders, retry: {{ attempts: 2, base: 1ms, cap: 1ms }}, push: {push} }}\n",
+            receiver.address()
+        )
+    };
+    let signed = format!("{{ to: mail, path: /hooks/orders, secrets: {SECRET} }}");
+    let mut selvedge = Selvedge::durable(&file(&signed));
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "bad");
+    ok(&selvedge, "POST", "/v1/topics/orders/messages", "good");
+    let group = || ok(&selvedge, "GET", "/v1/topics/orders/groups/mail", "");
+    wait::until_true("both to be settled", || group()["lag"] == 0);
+    assert_eq!(group()["dead"], 1, "the one that fails at every attempt");
+    let requests = receiver.requests();
+    let bodies: Vec<_> = requests.iter().map(|it| String::from_utf8_lossy(&it.body)).collect();
+    assert_eq!(bodies.iter().filter(|body| **body == "bad").count(), 2, "{bodies:?}");
+    assert_eq!(bodies.iter().filter(|body| **body == "good").count(), 1, "{bodies:?}");
+    for received in &requests {
+        assert_eq!((&received.method[..], received.path()), ("POST", "/hooks/orders"));
+        let seconds = received.header("webhook-timestamp").unwrap().parse().unwrap();
+        let id = received.header("webhook-id").unwrap();
+        let own = signature(&[Secret::parse(SECRET).unwrap()], id, seconds, &received.body);
+        assert_eq!(received.header("webhook-signature"), Some(&own[..]));
+        assert_eq!(received.header("ce-specversion"), Some("1.0"));
+    }
+
+    let text = selvedge.ports().durable_file(&file("{ to: mail, path: /moved }"));
+    std::fs::write(&selvedge.file, text).unwrap();
+    wait::until_true("the new file to be taken", || selvedge.generation() == (2, None));
+    wait::until_true("a message at the new place", || {
+        ok(&selvedge, "POST", "/v1/topics/orders/messages", "more");
+        receiver.requests().iter().any(|it| it.path() == "/moved")
+    });
+    selvedge.signal("TERM");
+    assert!(selvedge.ended().success(), "{}", selvedge.log());
 }

@@ -50,6 +50,7 @@ pub(crate) struct Change {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) operator: Option<selvedge_config::Operator>,
     pub(crate) api: Option<selvedge_config::AppApi>,
+    pub(crate) pushes: Vec<selvedge_config::Push>,
 }
 
 impl Running {
@@ -142,6 +143,7 @@ impl Running {
             files: state.loaded.files.clone(),
             operator: state.loaded.operator.clone(),
             api: state.loaded.api.clone(),
+            pushes: state.loaded.durable.as_ref().map(|it| it.pushes.clone()).unwrap_or_default(),
         })
     }
 

@@ -201,6 +201,11 @@ impl App {
         Ok(app)
     }
 
+    /// Where whatever else works on the store's messages may run.
+    pub(super) fn threads(&self) -> tokio::runtime::Handle {
+        self.threads.handle().clone()
+    }
+
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.surface.as_ref().map(|surface| surface.address)
     }
