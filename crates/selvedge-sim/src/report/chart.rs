@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::number;
 
 pub(super) const WIDTH: f64 = 920.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 100.0;
 const RIGHT: f64 = 12.0;
 
 /// The time axis that all charts of a page share.
@@ -95,7 +95,6 @@ pub(super) fn lines(
         );
         level += step;
     }
-    let _ = write!(out, r#"<text class="tick" x="4" y="9">{unit}</text>"#);
     axis(&mut out, time, bottom);
     for seed in faint.iter().take(40) {
         let _ = write!(out, r#"<path class="faint" d="{}"/>"#, path(time, seed.iter().copied(), y));
@@ -118,7 +117,7 @@ pub(super) fn lines(
             super::escape(line.label)
         );
     }
-    out.push_str("</svg>");
+    out.push_str("</svg></div>");
     let legend: String = lines
         .iter()
         .map(|line| {
@@ -129,7 +128,7 @@ pub(super) fn lines(
             )
         })
         .collect();
-    format!(r#"<div class="legend">{legend}</div>{out}"#)
+    format!(r#"<div class="legend"><em>{unit}</em>{legend}</div>{out}"#)
 }
 
 /// Rows of shares between 0 and 1, one colour each.
@@ -147,7 +146,7 @@ pub(super) fn strips(
             r#"<rect class="track" x="{LEFT}" y="{y}" width="{:.0}" height="18"/>"#,
             WIDTH - LEFT - RIGHT
         );
-        let short: String = label.chars().take(10).collect();
+        let short: String = label.chars().take(17).collect();
         let _ = write!(
             out,
             r#"<text class="tick" x="{:.0}" y="{:.0}" text-anchor="end">{}<title>{}</title></text>"#,
@@ -168,7 +167,7 @@ pub(super) fn strips(
     }
     shade(&mut out, time, 4.0, height - 22.0, faults);
     axis(&mut out, time, height - 22.0);
-    out.push_str("</svg>");
+    out.push_str("</svg></div>");
     out
 }
 
@@ -214,12 +213,12 @@ pub(super) fn heat(
     }
     shade(&mut out, time, 10.0, bottom, faults);
     axis(&mut out, time, bottom);
-    out.push_str("</svg>");
+    out.push_str("</svg></div>");
     out
 }
 
 fn open(height: f64) -> String {
-    format!(r#"<svg viewBox="0 0 {WIDTH} {height:.0}" role="img">"#)
+    format!(r#"<div class="wide"><svg viewBox="0 0 {WIDTH} {height:.0}" role="img">"#)
 }
 
 fn shade(out: &mut String, time: Time, top: f64, bottom: f64, faults: &[(f64, f64)]) {

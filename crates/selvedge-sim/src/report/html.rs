@@ -52,7 +52,7 @@ fn head(out: &mut String, study: &Study) {
     let _ = write!(
         out,
         "<div class=\"verdict {tone}\"><b>{}</b><span>{} of {} seeds. Users are served again in {:.0} % of runs (95 % interval {:.0} to {:.0} %).</span></div>",
-        if study.checks.is_empty() { worst } else { outcome.name() },
+        if study.checks.is_empty() { worst.to_owned() } else { promises(study) },
         tally.join(", "),
         study.runs.len(),
         share * 100.0,
@@ -87,6 +87,18 @@ fn head(out: &mut String, study: &Study) {
     out.push_str("</div>");
     assumptions(out, study);
     out.push_str("</header>");
+}
+
+/// How many of the expectations hold, in words.
+fn promises(study: &Study) -> String {
+    let count = |wanted| study.checks.iter().filter(|check| check.result == wanted).count();
+    let (held, all) = (count(Outcome::Passed), study.checks.len());
+    match (count(Outcome::Failed), count(Outcome::Inconclusive)) {
+        (0, 0) if all == 1 => "the expectation holds".to_owned(),
+        (0, 0) => format!("all {all} expectations hold"),
+        (0, unsure) => format!("{held} of {all} expectations hold, {unsure} cannot be told"),
+        (failed, _) => format!("{failed} of {all} expectations fail"),
+    }
 }
 
 fn tiles(study: &Study) -> Vec<(&'static str, String, String)> {
@@ -212,6 +224,23 @@ fn charts(out: &mut String, study: &Study) {
     out.push_str(&chart::lines(time, 200.0, "per second", &lines, &[], &faults));
     section(
         out,
+        "Amplification",
+        "Attempts at any service for each call that a client begins: what an outage makes of the load.",
+    );
+    let amplification = study.envelope(|run| {
+        let offered = run.bins.iter().map(|bin| f64::from(bin.offered));
+        run.attempts().iter().zip(offered).map(|(all, calls)| all / calls.max(1.0)).collect()
+    });
+    out.push_str(&chart::lines(
+        time,
+        160.0,
+        "attempts per call",
+        &[Line { class: "c3", label: "attempts per call", envelope: &amplification }],
+        &[],
+        &faults,
+    ));
+    section(
+        out,
         "Latency of good answers",
         "Each column is one bin of time; darker means a larger share of its answers.",
     );
@@ -233,7 +262,7 @@ fn charts(out: &mut String, study: &Study) {
     section(
         out,
         "States",
-        "Busy slots, work for callers who had left, requests turned away, and breakers that are not closed; mean over seeds.",
+        "Slots that are busy, work for callers who had left (wasted), requests that the service refused, calls that a policy turned away (limited), breakers that are not closed; mean over seeds.",
     );
     out.push_str(&chart::strips(time, &strip_rows(study), &faults));
 }
@@ -297,11 +326,15 @@ fn strip_rows(study: &Study) -> Vec<(String, &'static str, Vec<f64>)> {
         if wasted.iter().any(|share| *share > 0.01) {
             rows.push((format!("{} wasted", service.name), "wasted", wasted));
         }
-        let refused = mean(s, &|bin| {
-            f64::from(bin.refused + bin.rejected) / f64::from((bin.arrived + bin.rejected).max(1))
-        });
+        let refused = mean(s, &|bin| f64::from(bin.refused) / f64::from(bin.arrived.max(1)));
         if refused.iter().any(|share| *share > 0.01) {
             rows.push((format!("{} refused", service.name), "refused", refused));
+        }
+        let rejected = mean(s, &|bin| {
+            f64::from(bin.rejected) / f64::from((bin.arrived + bin.rejected).max(1))
+        });
+        if rejected.iter().any(|share| *share > 0.01) {
+            rows.push((format!("{} limited", service.name), "limited", rejected));
         }
         if service.policy.as_ref().is_some_and(|policy| policy.breaker.is_some()) {
             rows.push((
