@@ -6,6 +6,8 @@ mod conformance;
 mod crash;
 mod disk;
 mod faults;
+mod fencing;
+mod forward;
 mod halt;
 mod linear;
 mod postgres;

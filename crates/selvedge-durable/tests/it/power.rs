@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -79,7 +79,11 @@ impl Rig {
         Self { disk: Disk::new(seed), path, clock, _folder: folder }
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn config(&self) -> Config {
         Config {
             clock: self.clock.clone(),
             vfs: Some(self.disk.name()),
