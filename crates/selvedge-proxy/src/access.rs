@@ -35,8 +35,8 @@ pub struct Record {
     pub route: Option<Arc<str>>,
     /// The service's name, if it came so far.
     pub service: Option<Arc<str>>,
-    /// Method.
-    pub method: Method,
+    /// Method; `None` if the head was not valid HTTP.
+    pub method: Option<Method>,
     /// Host, as it came.
     pub host: String,
     /// Path without query, which may hold secrets.

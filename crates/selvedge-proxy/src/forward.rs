@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let present = Present::of(&parts.headers);
     let grpc = present.has(Present::CONTENT_TYPE) && head::is_grpc(&parts.headers);
     let close = !http2 && (present.has(Present::UPGRADE) || parts.method == Method::CONNECT);
-    let mut journey = Box::new(Journey::new(worker, &local, now));
+    let mut journey = Box::new(Journey::new(worker, &local, entry, now));
     let mut forward = Forward {
         worker,
         entry,

@@ -7,14 +7,16 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use http::StatusCode;
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::guard::Scan;
+use crate::respond::{Kind, Refusal};
 
 /// What a connection is doing, as far as its peer is concerned.
 #[derive(Debug, Default)]
@@ -31,6 +33,29 @@ pub(crate) struct Watch {
     pub(crate) busy: AtomicU32,
     /// Requests served so far.
     pub(crate) served: AtomicU32,
+    /// Answers begun so far, and of these, not yet at their end.
+    answers: AtomicU32,
+    answering: AtomicU32,
+    /// The status that hyper answered by itself, after which the connection ends.
+    refused: AtomicU16,
+}
+
+impl Watch {
+    /// A request has come, so what hyper writes may be its answer.
+    pub(crate) fn answer_begins(&self) {
+        self.answers.store(self.answers.load(Relaxed).wrapping_add(1), Relaxed);
+        self.answering.store(self.answering.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// All of an answer has been handed to hyper.
+    pub(crate) fn answer_ends(&self) {
+        self.answering.store(self.answering.load(Relaxed) - 1, Relaxed);
+    }
+
+    /// The status with which a head was refused that never became a request.
+    pub(crate) fn refused(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.refused.load(Relaxed)).ok()
+    }
 }
 
 /// A socket for hyper.
@@ -41,12 +66,16 @@ pub(crate) struct Io {
     early: Vec<u8>,
     scan: Option<Box<Scan>>,
     watch: Option<Arc<Watch>>,
+    /// [`Watch::answers`] when all that hyper had to write had been written.
+    flushed: u32,
+    /// What goes out in place of hyper's own answer, and how much of it has gone.
+    words: Option<Box<(Vec<u8>, usize)>>,
 }
 
 impl Io {
     /// A connection that we opened.
     pub(crate) const fn upstream(stream: TcpStream) -> Self {
-        Self { stream, early: Vec::new(), scan: None, watch: None }
+        Self { stream, early: Vec::new(), scan: None, watch: None, flushed: 0, words: None }
     }
 
     /// A connection that we accepted, of which `early` was already read.
@@ -59,7 +88,7 @@ impl Io {
         if let Some(scan) = &mut scan {
             scan.check(&mut early);
         }
-        let io = Self { stream, early, scan, watch: Some(watch) };
+        let io = Self { stream, early, scan, watch: Some(watch), flushed: 0, words: None };
         io.note_read(true);
         io
     }
@@ -67,6 +96,57 @@ impl Io {
     /// The socket itself, and what was read ahead of its reader.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.early)
+    }
+
+    /// Notes that nothing of ours is left to be written.
+    fn note_flush(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        if watch.answering.load(Relaxed) == 0 {
+            self.flushed = watch.answers.load(Relaxed);
+        }
+    }
+
+    /// What hyper writes between answers is its own refusal of a head, without
+    /// a word about what was wrong. Ours goes out instead of it.
+    fn refusal(&mut self, theirs: &[u8]) -> Option<&mut (Vec<u8>, usize)> {
+        if self.words.is_none() {
+            let watch = self.watch.as_ref().filter(|_| self.scan.is_some())?;
+            let ours = watch.answers.load(Relaxed) != self.flushed;
+            if ours || watch.answering.load(Relaxed) > 0 {
+                return None;
+            }
+            let status = theirs.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+            let refusal = match status {
+                b"400" => Refusal::new(Kind::Malformed, "it is not valid HTTP/1.1"),
+                b"414" | b"431" => {
+                    Refusal::new(Kind::HeadTooLarge, "it has too many bytes or fields")
+                }
+                _ => return None,
+            };
+            watch.refused.store(refusal.kind.status().as_u16(), Relaxed);
+            self.words = Some(Box::new((refusal.last_words(), 0)));
+        }
+        self.words.as_deref_mut()
+    }
+
+    /// Writes what is left of the refusal; when all has gone, `theirs` counts as written.
+    fn poll_refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        theirs: &[u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        self.refusal(theirs)?;
+        let (words, gone) = self.words.as_deref_mut()?;
+        while *gone < words.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &words[*gone..]) {
+                Poll::Ready(Ok(0)) => {
+                    return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(more)) => *gone += more,
+                other => return Some(other),
+            }
+        }
+        Some(Poll::Ready(Ok(theirs.len())))
     }
 
     fn note_read(&self, moved: bool) {
@@ -134,13 +214,18 @@ impl hyper::rt::Write for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let result = match this.poll_refuse(cx, bytes) {
+            Some(refused) => refused,
+            None => Pin::new(&mut this.stream).poll_write(cx, bytes),
+        };
         this.note_write(&result);
         result
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        this.note_flush();
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,7 +242,11 @@ impl hyper::rt::Write for Io {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        let first = slices.first().map(|slice| &**slice).unwrap_or_default();
+        let result = match this.poll_refuse(cx, first) {
+            Some(refused) => refused,
+            None => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+        };
         this.note_write(&result);
         result
     }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use selvedge_patterns::call::{Attempt, Call, Request, Step};
 use selvedge_patterns::deadline::Deadline;
 use selvedge_patterns::outcome::Outcome;
-use selvedge_patterns::time::Instant;
+use selvedge_patterns::time::{Duration, Instant};
 
 use crate::access::{ATTEMPTS_MAX, Record, Tried};
 use crate::body::Tail;
@@ -22,13 +22,15 @@ use crate::snapshot::Service;
 use crate::stale::Keeping;
 use crate::telemetry::{self, Calls};
 use crate::trace::Trace;
-use crate::worker::{Local, Worker};
+use crate::worker::{Entry, Local, Worker};
 
 /// What a request holds and what is known about it.
 #[derive(Debug)]
 pub(crate) struct Journey {
     worker: Rc<Worker>,
     local: Rc<Local>,
+    /// The connection it came on.
+    entry: Rc<Entry>,
     began: Instant,
     route: Option<usize>,
     service: Option<usize>,
@@ -59,10 +61,17 @@ struct Account {
 }
 
 impl Journey {
-    pub(crate) fn new(worker: &Rc<Worker>, local: &Rc<Local>, began: Instant) -> Self {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        local: &Rc<Local>,
+        entry: &Rc<Entry>,
+        began: Instant,
+    ) -> Self {
+        entry.watch.answer_begins();
         Self {
             worker: worker.clone(),
             local: local.clone(),
+            entry: entry.clone(),
             began,
             route: None,
             service: None,
@@ -241,8 +250,11 @@ impl Journey {
             self.head_at = self.worker.clock.now();
         }
         if let Some(refusal) = refusal {
-            let at = Kind::ALL.iter().position(|kind| *kind == refusal.kind).unwrap_or_default();
-            self.service_counts(|calls| calls.local[at].add(1));
+            let at = refusal.kind.index();
+            match self.service {
+                Some(_) => self.service_counts(|calls| calls.local[at].add(1)),
+                None => self.worker.counts.refused[at].add(1),
+            }
         }
     }
 
@@ -275,6 +287,7 @@ impl Journey {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        self.entry.watch.answer_ends();
         let now = self.worker.clock.now();
         self.settle_committed(now, Outcome::Cancelled);
         self.finish(now);
@@ -311,7 +324,7 @@ impl Journey {
             began_unix_ms: unix_ms,
             route: self.route.map(|at| config.routes[at].name.as_str().into()),
             service: self.service.map(|at| config.services[at].name.as_str().into()),
-            method,
+            method: Some(method),
             host,
             path,
             status: self.status,
@@ -330,6 +343,41 @@ impl Journey {
         if !sink.offer(record) {
             self.worker.counts.records_dropped.add(1);
         }
+    }
+}
+
+/// Counts a request whose head was refused before there was a request, and
+/// leaves a record of it. `status` is what was answered, if anything was.
+pub(crate) fn refused_unread(
+    worker: &Worker,
+    entry: &Entry,
+    kind: Kind,
+    status: Option<StatusCode>,
+) {
+    worker.counts.refused[kind.index()].add(1);
+    let Some(sink) = &worker.shared.access else { return };
+    let record = Record {
+        began_unix_ms: unix_millis(),
+        route: None,
+        service: None,
+        method: None,
+        host: String::new(),
+        path: String::new(),
+        status,
+        reason: kind.reason(),
+        code: Some(kind.code()),
+        attempts: 0,
+        tried: [const { None }; ATTEMPTS_MAX],
+        head_after: Duration::ZERO,
+        total: Duration::ZERO,
+        bytes: 0,
+        whole: status.is_some(),
+        trace: None,
+        request_id: None,
+        client: entry.peer.ip,
+    };
+    if !sink.offer(record) {
+        worker.counts.records_dropped.add(1);
     }
 }
 

@@ -16,6 +16,9 @@ use crate::body::Body;
 #[cfg(test)]
 mod tests;
 
+/// The media type of RFC 9457.
+const PROBLEM: &str = "application/problem+json";
+
 /// Why the proxy answers by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,11 +55,13 @@ pub enum Kind {
     UnknownService,
     /// The client's body ended early or stood still.
     RequestBody,
+    /// The request's head is longer than the limits allow.
+    HeadTooLarge,
 }
 
 impl Kind {
     /// All of them, for documentation and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoRoute,
         Self::Malformed,
         Self::Unsupported,
@@ -73,6 +78,7 @@ impl Kind {
         Self::ConnectionsFull,
         Self::UnknownService,
         Self::RequestBody,
+        Self::HeadTooLarge,
     ];
 
     const fn row(self) -> (&'static str, u16, &'static str, &'static str) {
@@ -115,6 +121,9 @@ impl Kind {
             Self::RequestBody => {
                 ("SV0216", 400, "request_body", "The request's body did not arrive")
             }
+            Self::HeadTooLarge => {
+                ("SV0217", 431, "head_too_large", "The request's head is too long")
+            }
         }
     }
 
@@ -143,6 +152,13 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Its place in [`Kind::ALL`], where it is counted.
+    pub(crate) fn index(self) -> usize {
+        Self::ALL.iter().position(|kind| *kind == self).unwrap_or_default()
+    }
+}
+
 /// An answer of the proxy's own.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -167,7 +183,29 @@ impl Refusal {
         if grpc { self.trailers_only() } else { self.problem() }
     }
 
+    /// The whole answer as bytes of HTTP/1.1, for a connection that ends with it.
+    pub(crate) fn last_words(&self) -> Vec<u8> {
+        let (status, json) = (self.kind.status(), self.document());
+        let (length, reason) = (json.len(), status.canonical_reason().unwrap_or_default());
+        format!(
+            "HTTP/1.1 {} {reason}\r\nconnection: close\r\ncontent-type: {PROBLEM}\r\ncontent-length: {length}\r\n\r\n{json}",
+            status.as_str(),
+        )
+        .into_bytes()
+    }
+
     fn problem(&self) -> Response<Body> {
+        let json = self.document();
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds_up(after)));
+        }
+        build(self.kind.status(), headers, Body::full(Bytes::from(json)))
+    }
+
+    fn document(&self) -> String {
         let kind = self.kind;
         let mut json = String::with_capacity(256);
         json.push_str("{\"type\":\"https://selvedge.dev/errors/");
@@ -183,13 +221,7 @@ impl Refusal {
         json.push_str("\",\"detail\":\"");
         escape(&self.detail, &mut json);
         json.push_str("\"}\n");
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
-        if let Some(after) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds_up(after)));
-        }
-        build(kind.status(), headers, Body::full(Bytes::from(json)))
+        json
     }
 
     fn trailers_only(&self) -> Response<Body> {

@@ -121,6 +121,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) accepted: Count,
     pub(crate) killed: Count,
     pub(crate) records_dropped: Count,
+    /// Requests refused before they had a service, by [`Kind::ALL`].
+    pub(crate) refused: [Count; Kind::ALL.len()],
 }
 
 /// A metric family of the catalogue.
@@ -148,6 +150,7 @@ families! {
     REQUESTS_NOW "selvedge_requests_in_flight" "gauge" "Requests being served, by route.";
     RESPONSE_BYTES "selvedge_response_bytes_total" "counter" "Bytes of response bodies, by route.";
     LOCAL "selvedge_local_answers_total" "counter" "Answers that the proxy gave by itself, by service and reason.";
+    REFUSED "selvedge_refused_requests_total" "counter" "Requests refused before they had a service, by reason; they count for no route.";
     CALLS "selvedge_service_calls_total" "counter" "Calls that ended, by service and class of status.";
     CALL_SECONDS "selvedge_service_call_duration_seconds" "histogram" "From a request's head to the end of its response, by service.";
     ATTEMPTS "selvedge_attempts_total" "counter" "Attempts that ended, by service and outcome.";
@@ -247,6 +250,13 @@ impl Registry {
         each(out, WORKER_CONNECTIONS, |w| &w.connections);
         each(out, WORKER_ACCEPTED, |w| &w.accepted);
         each(out, WORKER_KILLED, |w| &w.killed);
+        head(out, REFUSED);
+        for (at, kind) in Kind::ALL.iter().enumerate() {
+            let sum: u64 = workers.iter().map(|worker| worker.refused[at].get()).sum();
+            if sum > 0 {
+                let _ = writeln!(out, "{}{{reason=\"{}\"}} {sum}", REFUSED.name, kind.reason());
+            }
+        }
         head(out, RECORDS_DROPPED);
         let dropped: u64 = workers.iter().map(|worker| worker.records_dropped.get()).sum();
         let _ = writeln!(out, "{} {dropped}", RECORDS_DROPPED.name);

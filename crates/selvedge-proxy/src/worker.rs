@@ -27,8 +27,10 @@ use crate::forward;
 use crate::guard::Scan;
 use crate::head::Peer;
 use crate::io::{Io, Watch};
+use crate::journey;
 use crate::pool::Pool;
 use crate::proxy::Shared;
+use crate::respond::Kind;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Calls, WorkerCounts};
 use crate::trace::Scribe;
@@ -391,14 +393,15 @@ impl Entry {
         !self.killed.replace(true)
     }
 
-    /// Drives `connection` until it ends, is told to drain and has, or is killed.
-    async fn drive<C: Connection>(&self, connection: C) {
+    /// Drives `connection` until it ends, is told to drain and has, or is
+    /// killed. Answers what was wrong with it, if it ended by its peer's fault.
+    async fn drive<C: Connection>(&self, connection: C) -> Option<Kind> {
         let mut connection = pin!(connection);
         let mut told = false;
         poll_fn(|cx| {
             self.register(cx);
             if self.killed.get() {
-                return Poll::Ready(());
+                return Poll::Ready(None);
             }
             if self.draining.get() && !told {
                 told = true;
@@ -406,7 +409,7 @@ impl Entry {
             }
             connection.as_mut().poll_end(cx)
         })
-        .await;
+        .await
     }
 
     /// What `work` gives, or nothing once the connection is killed.
@@ -453,7 +456,7 @@ impl Drop for Leave {
 
 /// What both of hyper's server connections can do.
 trait Connection {
-    fn poll_end(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+    fn poll_end(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Kind>>;
     fn graceful_shutdown(self: std::pin::Pin<&mut Self>);
 }
 
@@ -465,8 +468,8 @@ where
         >,
     S::Error: Into<crate::body::BoxError>,
 {
-    fn poll_end(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll(cx).map(drop)
+    fn poll_end(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
+        self.poll(cx).map(|ended| ended.err().as_ref().and_then(fault))
     }
 
     fn graceful_shutdown(self: std::pin::Pin<&mut Self>) {
@@ -483,12 +486,24 @@ where
     S::Error: Into<crate::body::BoxError>,
     S::Future: 'static,
 {
-    fn poll_end(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll(cx).map(drop)
+    fn poll_end(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
+        self.poll(cx).map(|ended| ended.err().as_ref().and_then(fault))
     }
 
     fn graceful_shutdown(self: std::pin::Pin<&mut Self>) {
         Self::graceful_shutdown(self);
+    }
+}
+
+/// What a peer did wrong to end its connection with `error`, if it did.
+fn fault(error: &hyper::Error) -> Option<Kind> {
+    let h2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    if error.is_parse_too_large() {
+        Some(Kind::HeadTooLarge)
+    } else if error.is_parse() || h2.is_some_and(|h2| h2.is_go_away() && h2.is_library()) {
+        Some(Kind::Malformed)
+    } else {
+        None
     }
 }
 
@@ -510,7 +525,8 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
         }
     };
     let (watch, served) = (entry.watch.clone(), entry.clone());
-    if http2 {
+    let serving = worker.clone();
+    let fault = if http2 {
         let (cork, flusher) = Cork::new(Io::downstream(stream, early, None, watch));
         tokio::task::spawn_local(flusher);
         let connection = http2::Builder::new(LocalExecutor)
@@ -522,10 +538,10 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
                 cork,
                 service_fn(move |request| {
                     // hyper moves this future about several times.
-                    Box::pin(forward::serve(worker.clone(), served.clone(), request, true))
+                    Box::pin(forward::serve(serving.clone(), served.clone(), request, true))
                 }),
             );
-        entry.drive(connection).await;
+        entry.drive(connection).await
     } else {
         let scan = Box::new(Scan::new(limits.head_bytes_max));
         let io = Io::downstream(stream, early, Some(scan), watch);
@@ -535,11 +551,14 @@ async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, mut stream: TcpStream, prot
             .serve_connection(
                 io,
                 service_fn(move |request| {
-                    forward::serve(worker.clone(), served.clone(), request, false)
+                    forward::serve(serving.clone(), served.clone(), request, false)
                 }),
             )
             .with_upgrades();
-        entry.drive(connection).await;
+        entry.drive(connection).await
+    };
+    if let Some(kind) = fault {
+        journey::refused_unread(&worker, &entry, kind, entry.watch.refused());
     }
 }
 

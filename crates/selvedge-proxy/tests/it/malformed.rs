@@ -1,12 +1,17 @@
 //! What is refused and never forwarded, and what upstreams may not do to us.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use selvedge_patterns::retry;
+use selvedge_proxy::Hooks;
+use selvedge_proxy::access::Record;
+use selvedge_proxy::config::PathMatch;
 
-use crate::kit::{Rig, Upstream, config, eventually, status, text};
+use crate::kit::{PATIENCE, Rig, Upstream, config, eventually, field, status, text};
 
 /// The answer to raw bytes; the connection must be closed after it, and
 /// nothing may have reached the upstream.
@@ -17,6 +22,10 @@ fn refused(request: &str) -> u16 {
     let response = client.ask(request);
     assert!(client.is_closed(), "the connection must be closed: {request:?}");
     assert_eq!(upstream.count(), 0, "nothing may be forwarded: {request:?}");
+    assert_eq!(field(&response.head, "content-type").as_deref(), Some("application/problem+json"));
+    // A chunk that is wrong is the fault of a body.
+    let codes = ["SV0202", "SV0216"].map(|code| format!("\"code\":\"{code}\""));
+    assert!(codes.iter().any(|code| text(&response).contains(code)), "{request:?}: {response:?}");
     status(&response)
 }
 
@@ -42,6 +51,11 @@ fn ambiguous_requests_get_400_and_are_not_forwarded() {
         "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /a/%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n",
         "NONSENSE\r\n\r\n",
+        // What the guard lets pass and the parser behind it does not.
+        "GE(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/3.0\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nb@d(name): x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: \u{7f}\r\n\r\n",
         // The violation lies in a chunk that came with the head.
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
     ];
@@ -57,9 +71,63 @@ fn a_second_request_is_looked_at_as_closely() {
     let mut client = rig.connect();
     client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\nHost: a\n\n");
     assert_eq!(status(&client.response()), 200);
-    assert_eq!(status(&client.response()), 400);
+    let second = client.response();
+    assert_eq!(status(&second), 400);
+    assert!(text(&second).contains("SV0202"), "{second:?}");
     assert!(client.is_closed());
     assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn what_is_refused_before_it_has_a_route_is_counted_and_recorded() {
+    let upstream = Upstream::echo();
+    let mut config = config(&[upstream.address]);
+    config.routes[0].matches.path = PathMatch::Prefix("/here".into());
+    let (records, taken) = sync_channel(8);
+    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)) });
+    let long = format!("GET /here HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    let cases = [
+        ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404, "no_route", true),
+        ("GET /here HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "malformed", true),
+        ("GET /here HTTP/1.1\nHost: a\n\n", 400, "malformed", false),
+        ("GE(T /here HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed", false),
+        (&long, 431, "head_too_large", false),
+    ];
+    for (request, status, reason, read) in cases {
+        let mut client = rig.connect();
+        let _ = client.stream.write_all(request.as_bytes());
+        assert_eq!(self::status(&client.response()), status);
+        drop(client);
+        let record: Record = taken.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((record.reason, record.method.is_some()), (reason, read));
+        assert_eq!(record.status.map(|status| status.as_u16()), Some(status));
+        assert!(record.service.is_none() && record.code.is_some());
+    }
+    let metrics = rig.proxy.handle().metrics();
+    for (reason, count) in [("no_route", 1), ("malformed", 3), ("head_too_large", 1)] {
+        let line = format!("selvedge_refused_requests_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+}
+
+#[test]
+fn a_body_that_looks_like_a_refusal_is_passed_on() {
+    let fake = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let upstream = Upstream::start(move |_, stream| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * fake.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        for _ in 0..2 {
+            std::thread::park_timeout(Duration::from_millis(20));
+            stream.write_all(fake.as_bytes()).unwrap();
+        }
+        true
+    });
+    let rig = Rig::before(&upstream);
+    let mut client = rig.connect();
+    for _ in 0..3 {
+        let response = client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(text(&response), fake.repeat(2));
+    }
 }
 
 #[test]
@@ -94,7 +162,9 @@ fn huge_heads_get_431() {
     for request in [long, many] {
         let mut client = rig.connect();
         let _ = client.stream.write_all(request.as_bytes());
-        assert_eq!(status(&client.response()), 431);
+        let response = client.response();
+        assert_eq!(status(&response), 431);
+        assert!(text(&response).contains("SV0217"), "{response:?}");
     }
     assert_eq!(upstream.count(), 0);
     assert_eq!(status(&rig.get("/")), 200);

@@ -4,6 +4,7 @@
 //! thread that formats and writes them in batches; when the reader of the log is too slow,
 //! lines are dropped and counted, and the count is a metric.
 
+use http::Method;
 use selvedge_patterns::{
     outcome::{Failure, Outcome},
     time::Duration as Span,
@@ -99,7 +100,8 @@ struct Line<'a> {
     /// Says which of the lines on standard output this is.
     log: &'static str,
     time: String,
-    method: &'a str,
+    /// `null`, like what follows from it, where the head was not valid HTTP.
+    method: Option<&'a str>,
     host: &'a str,
     path: &'a str,
     status: Option<u16>,
@@ -134,7 +136,7 @@ fn line(record: &Record, batch: &mut Vec<u8>) {
     let line = Line {
         log: "access",
         time: timestamp(record.began_unix_ms),
-        method: record.method.as_str(),
+        method: record.method.as_ref().map(Method::as_str),
         host: &record.host,
         path: &record.path,
         status: record.status.map(|status| status.as_u16()),

@@ -37,7 +37,7 @@ fn record(path: &str) -> Record {
         began_unix_ms: 1_700_000_000_123,
         route: Some("all".into()),
         service: Some("orders".into()),
-        method: Method::GET,
+        method: Some(Method::GET),
         host: "shop.example".to_owned(),
         path: path.to_owned(),
         status: Some(StatusCode::OK),
