@@ -175,11 +175,7 @@ impl Convert<'_> {
             routes: file.routes.iter().map(|it| self.route(it)).collect(),
             limits: self.connections(),
             trusted_proxies: self.trusted(),
-            deadline: proxy::Deadline {
-                read: *file.deadline.read,
-                send: *file.deadline.send,
-                hop_margin: *file.deadline.hop_margin,
-            },
+            deadline: proxy::Deadline { read: *file.deadline.read, send: *file.deadline.send },
             operator_secret: self.operator_secret(),
             drain: proxy::Drain(*file.runtime.drain),
             workers: self.workers(),
@@ -324,7 +320,6 @@ impl Convert<'_> {
                     value.map_or(proxy::HostHeader::Caller, proxy::HostHeader::Fixed)
                 }
             },
-            affinity: None,
         }
     }
 

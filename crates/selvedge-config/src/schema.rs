@@ -394,9 +394,9 @@ section! {
         connect: Duration = secs(2);
         /// One attempt, until its response head is there; by default 10 s, or an even share of `total` where that is less.
         attempt: Option<Duration> = Some(secs(10));
-        /// Silence between two pieces of a response body.
+        /// Silence between two pieces of a response body. Event streams and gRPC calls may be silent for longer.
         idle: Option<Duration> = Some(secs(60));
-        /// The whole call: queueing, every attempt, every wait between them; by default 30 s, or enough for every attempt.
+        /// The whole call: queueing, every attempt, every wait between them, and the body of the answer; by default 30 s, or enough for every attempt. Event streams, gRPC calls and WebSockets are bounded up to their head, and then by the caller's own deadline alone. A large download needs more, or `off`.
         total: Option<Duration> = Some(secs(30));
         /// No attempt begins with less time left than this.
         attempt_min: Duration = ms(10);

@@ -452,11 +452,12 @@ impl PeakEwma {
 
 /// How much more is left of a sample made at `to` than of one made at `from`.
 fn growth(from: Instant, to: Instant, decay: Duration) -> f64 {
-    ((to.as_nanos() as f64 - from.as_nanos() as f64) / nanos(decay) as f64).exp()
+    libm::exp((to.as_nanos() as f64 - from.as_nanos() as f64) / nanos(decay) as f64)
 }
 
 fn weight_left(elapsed: Duration, decay: Duration) -> f64 {
-    (-(nanos(elapsed) as f64) / nanos(decay) as f64).exp()
+    // Not `f64::exp`, which differs between platforms: a simulation must not.
+    libm::exp(-(nanos(elapsed) as f64) / nanos(decay) as f64)
 }
 
 /// The median of the estimates of `loads`: what a new endpoint is seeded with.

@@ -2,8 +2,8 @@
 //!
 //! Four kinds, from the inside out: making a connection, one attempt until its
 //! response head, silence within a body, and the whole call with all its
-//! attempts and waits. The total becomes the [`Deadline`], which cuts all
-//! others short. Counting the time is the caller's.
+//! attempts and waits, to the last byte of its answer. The total becomes the
+//! [`Deadline`], which cuts all others short. Counting the time is the caller's.
 
 use crate::config::ConfigError;
 use crate::deadline::Deadline;
@@ -20,10 +20,12 @@ pub struct Config {
     /// From the start of an attempt to its response head; `None`: as long as
     /// the call. Default 10 s.
     pub attempt: Option<Duration>,
-    /// Silence between two pieces of a response body; `None`: for ever. Default 60 s.
+    /// Silence between two pieces of a response body; `None`: for ever. Streams
+    /// that may rightly be silent (events, gRPC) are the driver's to exempt. Default 60 s.
     pub idle_read: Option<Duration>,
-    /// The whole call: queueing, every attempt, every wait between them;
-    /// `None`: only the caller's own deadline counts. Default 30 s.
+    /// The whole call: queueing, every attempt, every wait between them, the
+    /// body of the answer; `None`: only the caller's own deadline counts. Streams
+    /// without an end (events, gRPC) are bounded up to their head. Default 30 s.
     pub total: Option<Duration>,
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::pool::{H1Body, H2Body};
 
@@ -31,10 +32,40 @@ pub(crate) trait Tail: fmt::Debug {
     fn data(&mut self, data: &Bytes);
     /// The trailers pass.
     fn trailers(&mut self, trailers: &HeaderMap);
-    /// The upstream broke off.
-    fn failed(&mut self);
+    /// It broke off.
+    fn failed(&mut self, cut: Cut);
     /// `bytes` were passed on; `whole` says whether that was all.
     fn end(&mut self, bytes: u64, whole: bool);
+}
+
+/// Why a response's body broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The upstream ended it.
+    Upstream,
+    /// The upstream was silent for too long.
+    Silent,
+    /// The call's time was over.
+    Late,
+}
+
+impl Cut {
+    const fn says(self) -> &'static str {
+        match self {
+            Self::Upstream => "the upstream broke off",
+            Self::Silent => "the upstream was silent for too long",
+            Self::Late => "the call took too long",
+        }
+    }
+
+    /// A stable word for the access log.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Upstream => "cut_short",
+            Self::Silent => "silent",
+            Self::Late => "deadline_exceeded",
+        }
+    }
 }
 
 /// A response's body.
@@ -49,7 +80,7 @@ pub(crate) struct Body {
     unwritten: bool,
     bytes: u64,
     tail: Option<Box<dyn Tail>>,
-    silence: Option<Silence>,
+    patience: Option<Patience>,
 }
 
 /// The first pieces of a body. The second one is rare, so it is boxed.
@@ -87,25 +118,43 @@ impl Ahead {
     }
 }
 
-/// Ends a body in which nothing comes for too long. The timer is set only when
-/// there is something to wait for, and moved only when it fires.
+/// How long a body may take. The timer is set only when there is something to
+/// wait for, and moved only when it fires.
 #[derive(Debug)]
-struct Silence {
-    most: Duration,
+struct Patience {
+    /// Between two pieces.
+    silent: Option<Duration>,
+    /// For all of it.
+    until: Option<Instant>,
     moved: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl Silence {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+impl Patience {
+    fn next(&self) -> Instant {
+        let silent = self.silent.map(|silent| Instant::now() + silent);
+        silent.into_iter().chain(self.until).min().unwrap_or_else(Instant::now)
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
+        let mut timer =
+            self.timer.take().unwrap_or_else(|| Box::pin(tokio::time::sleep_until(self.next())));
         loop {
-            let most = self.most;
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(most)));
-            std::task::ready!(timer.as_mut().poll(cx));
-            if !std::mem::replace(&mut self.moved, false) {
-                return Poll::Ready(());
+            if timer.as_mut().poll(cx).is_pending() {
+                self.timer = Some(timer);
+                return Poll::Pending;
             }
-            timer.as_mut().reset(tokio::time::Instant::now() + most);
+            if self.is_over() {
+                return Poll::Ready(Cut::Late);
+            }
+            if self.silent.is_some() && !std::mem::replace(&mut self.moved, false) {
+                return Poll::Ready(Cut::Silent);
+            }
+            timer.as_mut().reset(self.next());
         }
     }
 }
@@ -151,7 +200,7 @@ impl Kind {
 impl Body {
     const fn new(kind: Kind) -> Self {
         let ahead = Ahead { first: None, second: None };
-        Self { kind, ahead, broken: None, unwritten: true, bytes: 0, tail: None, silence: None }
+        Self { kind, ahead, broken: None, unwritten: true, bytes: 0, tail: None, patience: None }
     }
 
     pub(crate) const fn empty() -> Self {
@@ -199,9 +248,12 @@ impl Body {
         self.tail = Some(tail);
     }
 
-    /// Makes it fail when nothing comes for so long.
-    pub(crate) fn never_silent_for(&mut self, most: Duration) {
-        self.silence = Some(Silence { most, moved: false, timer: None });
+    /// Makes it fail when nothing comes for `silent`, and at `until`.
+    pub(crate) fn bound(&mut self, silent: Option<Duration>, until: Option<Instant>) {
+        // What is there already takes no time.
+        if !self.kind.is_end_stream() && (silent.is_some() || until.is_some()) {
+            self.patience = Some(Patience { silent, until, moved: false, timer: None });
+        }
     }
 
     fn end(&mut self, whole: bool) {
@@ -214,9 +266,9 @@ impl Body {
 impl Body {
     /// Ends with `error`. A server that gets an error drops what it has not
     /// written, the head included, so it gets a turn to write first.
-    fn fail(&mut self, error: BoxError, cx: &Context<'_>) -> Polled {
+    fn fail(&mut self, cut: Cut, error: BoxError, cx: &Context<'_>) -> Polled {
         if let Some(tail) = &mut self.tail {
-            tail.failed();
+            tail.failed(cut);
         }
         self.end(false);
         if std::mem::replace(&mut self.unwritten, false) {
@@ -229,8 +281,8 @@ impl Body {
 
     fn pass(&mut self, frame: &Frame<Bytes>) {
         self.unwritten = true;
-        if let Some(silence) = &mut self.silence {
-            silence.moved = true;
+        if let Some(patience) = &mut self.patience {
+            patience.moved = true;
         }
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len() as u64;
@@ -249,6 +301,13 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
+        // A body that always has more never waits for the timer.
+        if this.patience.as_ref().is_some_and(Patience::is_over) {
+            this.kind = Kind::Empty;
+            this.patience = None;
+            this.ahead = Ahead::default();
+            return this.fail(Cut::Late, Cut::Late.says().into(), cx);
+        }
         let polled = match (this.ahead.take(), this.broken.take()) {
             (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
             (None, Some(error)) => return Poll::Ready(Some(Err(error))),
@@ -256,15 +315,16 @@ impl HttpBody for Body {
         };
         match polled {
             Poll::Ready(None) => this.end(true),
-            Poll::Ready(Some(Err(error))) => return this.fail(error, cx),
+            Poll::Ready(Some(Err(error))) => return this.fail(Cut::Upstream, error, cx),
             Poll::Ready(Some(Ok(ref frame))) => this.pass(frame),
             Poll::Pending => {
                 this.unwritten = false;
-                if let Some(silence) = &mut this.silence
-                    && silence.poll(cx).is_ready()
+                if let Some(patience) = &mut this.patience
+                    && let Poll::Ready(cut) = patience.poll(cx)
                 {
                     this.kind = Kind::Empty;
-                    return this.fail("the upstream was silent for too long".into(), cx);
+                    this.patience = None;
+                    return this.fail(cut, cut.says().into(), cx);
                 }
             }
         }

@@ -115,9 +115,6 @@ pub struct Service {
     pub fallback: Option<Fallback>,
     /// The `Host` sent upstream. Default: the caller's.
     pub host: HostHeader,
-    /// The header whose value keeps a caller at one endpoint, for hashing
-    /// balancers. Default: none.
-    pub affinity: Option<HeaderName>,
 }
 
 impl Default for Service {
@@ -131,7 +128,6 @@ impl Default for Service {
             resolve_every: Duration::from_secs(5),
             fallback: None,
             host: HostHeader::default(),
-            affinity: None,
         }
     }
 }
@@ -457,15 +453,14 @@ pub struct Deadline {
     /// `x-envoy-expected-rq-timeout-ms`. A deadline can only shorten ours, so
     /// everybody's is believed. Default true.
     pub read: bool,
-    /// Send what remains upstream in the same headers. Default true.
+    /// Send what remains upstream in the same headers, less the margin that the
+    /// service's policy keeps back. Default true.
     pub send: bool,
-    /// Taken off what remains when it is sent on, for the way there and back. Default 5 ms.
-    pub hop_margin: Duration,
 }
 
 impl Default for Deadline {
     fn default() -> Self {
-        Self { read: true, send: true, hop_margin: Duration::from_millis(5) }
+        Self { read: true, send: true }
     }
 }
 

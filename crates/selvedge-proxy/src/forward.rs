@@ -84,6 +84,7 @@ pub(crate) async fn serve(
         present,
         grpc,
         close,
+        theirs: None,
         journey: &mut journey,
         explain: None,
         limit_fields: None,
@@ -125,6 +126,8 @@ struct Forward<'a> {
     grpc: bool,
     /// The connection may not be used again.
     close: bool,
+    /// When the caller stops waiting, if it says.
+    theirs: Option<Instant>,
     journey: &'a mut Journey,
     /// Set if an operator asked how it was decided.
     explain: Option<Explain>,
@@ -299,6 +302,7 @@ impl Forward<'_> {
         let headers = &parts.headers;
         let told = config.read && self.present.has(Present::DEADLINE);
         let theirs = told.then(|| deadline::remaining(headers, unix_millis)).flatten();
+        self.theirs = theirs.map(|theirs| self.now + theirs);
         let within = match (theirs, timeout) {
             (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
             (theirs, ours) => theirs.or(ours),
@@ -481,16 +485,17 @@ impl Forward<'_> {
         if let Some(edits) = edits {
             head::edit(headers, edits);
         }
-        // Event streams and gRPC calls may rightly say nothing for hours.
-        let most = service.live.policy().timeout.idle_read.filter(|_| {
-            let kind = headers.get(CONTENT_TYPE);
-            let events = kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
-            !self.grpc && !events
-        });
+        let kind = headers.get(CONTENT_TYPE);
+        let events = kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
         *response.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        if let Some(most) = most {
-            response.body_mut().never_silent_for(most);
-        }
+        // Event streams and gRPC calls may rightly last, and say nothing, for
+        // hours; only their caller's own deadline ends them.
+        let (silent, until) = match events || self.grpc {
+            true => (None, self.theirs),
+            false => (service.live.policy().timeout.idle_read, self.journey.until()),
+        };
+        let until = until.map(|until| self.worker.clock.timer(until));
+        response.body_mut().bound(silent, until);
         Ok(response)
     }
 

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use selvedge_patterns::call::{Attempt, Call, Request, Step};
 use selvedge_patterns::deadline::Deadline;
-use selvedge_patterns::outcome::Outcome;
+use selvedge_patterns::outcome::{Failure, Outcome};
 use selvedge_patterns::time::{Duration, Instant};
 
 use crate::access::{ATTEMPTS_MAX, Record, Tried};
-use crate::body::Tail;
+use crate::body::{Cut, Tail};
 use crate::classify;
 use crate::clock::unix_millis;
 use crate::respond::{Kind, Refusal};
@@ -41,6 +41,8 @@ pub(crate) struct Journey {
     committed: Option<u32>,
     status: Option<StatusCode>,
     refused: Option<Kind>,
+    /// Why the body of the answer broke off.
+    cut: Option<Cut>,
     pub(crate) trace: Option<Trace>,
     head_at: Instant,
     /// Filled in only where somebody takes records.
@@ -80,6 +82,7 @@ impl Journey {
             committed: None,
             status: None,
             refused: None,
+            cut: None,
             trace: None,
             head_at: began,
             account: None,
@@ -186,6 +189,12 @@ impl Journey {
             }
         }
         service.wake_granted();
+    }
+
+    /// When the call must have ended, if ever.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        let until = self.call.as_ref()?.deadline().instant();
+        (until != Instant::MAX).then_some(until)
     }
 
     /// Attempts made so far.
@@ -315,7 +324,7 @@ impl Journey {
         let reason = match (self.refused, self.status) {
             (Some(kind), _) => kind.reason(),
             (None, None) => "client_gone",
-            (None, Some(_)) if !whole => "cut_short",
+            (None, Some(_)) if !whole => self.cut.unwrap_or(Cut::Upstream).word(),
             (None, Some(_)) => {
                 last.map_or("answered", |o| telemetry::OUTCOMES[telemetry::outcome_index(o)])
             }
@@ -407,9 +416,16 @@ impl Tail for Journey {
         self.close(bytes, whole);
     }
 
-    fn failed(&mut self) {
+    fn failed(&mut self, cut: Cut) {
+        self.cut = Some(cut);
         let now = self.worker.clock.now();
-        self.settle_committed(now, Outcome::Failure(selvedge_patterns::outcome::Failure::Reset));
+        let outcome = match cut {
+            Cut::Upstream => Outcome::Failure(Failure::Reset),
+            Cut::Silent => Outcome::Failure(Failure::Timeout),
+            // The time was the caller's; that says nothing about the endpoint.
+            Cut::Late => Outcome::Cancelled,
+        };
+        self.settle_committed(now, outcome);
     }
 }
 

@@ -100,13 +100,6 @@ fn one(
                 "pool",
             );
         }
-        if configured.affinity.is_some() && !ignores("affinity") {
-            cursor.not_simulated(
-                entry.key_span,
-                &format!("`services.{name}.affinity`"),
-                "affinity",
-            );
-        }
     } else if loaded.is_some() {
         assumptions.push(format!(
             "The configuration has no service {name}: it is called directly, without any policy."
