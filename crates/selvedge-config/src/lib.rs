@@ -21,8 +21,10 @@ mod value;
 
 pub use diagnostic::{Code, Diagnostic, Report, Severity, Style};
 pub use expand::Env;
-pub use load::{AppApi, Durable, Loaded, Operator, Push, check, load, load_text, load_with};
+pub use load::{
+    AppApi, Durable, Loaded, Operator, Push, Telemetry, check, load, load_text, load_with,
+};
 pub use read::{Factor, Named, Secret, Set, Text};
-pub use schema::json_schema;
+pub use schema::{LogFormat, Output, json_schema};
 pub use source::{Position, Source, Sources, Span};
 pub use value::{Address, Bytes, Percent, Rate};

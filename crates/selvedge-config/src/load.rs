@@ -41,6 +41,8 @@ pub struct Loaded {
     pub durable: Option<Durable>,
     /// How the app API is served, if there is a store.
     pub api: Option<AppApi>,
+    /// What the process says about its work.
+    pub telemetry: Telemetry,
     /// Every file and folder it was made of, those of `${file:…}` included: what to watch.
     pub files: Vec<PathBuf>,
     /// What the linter has to say; no errors.
@@ -141,6 +143,17 @@ pub struct Operator {
     pub token: Option<String>,
     /// Names under which it may be called besides the address itself.
     pub hosts: Vec<String>,
+}
+
+/// What the process says about its work, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Where one line for each call goes, if anywhere. Default standard output.
+    pub access_log: Option<schema::Output>,
+    /// The least that the log says: `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    pub log_level: &'static str,
+    /// How lines of the log look. Default [`schema::LogFormat::Auto`].
+    pub log_format: schema::LogFormat,
 }
 
 impl std::fmt::Debug for Operator {
@@ -343,6 +356,11 @@ impl<'a> Gather<'a> {
             token: operator.token.as_ref().map(|token| token.expose().to_owned()),
             hosts: operator.hosts.iter().map(|host| host.as_str().to_owned()).collect(),
         });
+        let telemetry = Telemetry {
+            access_log: *file.telemetry.access_log,
+            log_level: (*file.telemetry.log_level).word(),
+            log_format: *file.telemetry.log_format,
+        };
         let report = Report::new(self.problems, self.sources);
         if report.has_errors() {
             return Err(report);
@@ -350,7 +368,7 @@ impl<'a> Gather<'a> {
         let mut files = self.files;
         files.sort();
         files.dedup();
-        Ok(Loaded { proxy, operator, durable, api, files, report, file })
+        Ok(Loaded { proxy, operator, telemetry, durable, api, files, report, file })
     }
 }
 

@@ -38,7 +38,7 @@ const fn secs(seconds: u64) -> Duration {
 
 section! {
     /// The whole file.
-    File: "the configuration", later ["auth", "sagas", "outbox", "flags", "registry", "telemetry"] {
+    File: "the configuration", later ["auth", "sagas", "outbox", "flags", "registry"] {
         /// Version of the file's form: 1.
         version: Version;
         /// Further files or folders, read as if their contents stood here; relative to this file.
@@ -71,6 +71,8 @@ section! {
         deadline: Deadline = Deadline::by_default();
         /// The process itself.
         runtime: Runtime = Runtime::by_default();
+        /// What the process says about its work.
+        telemetry: Telemetry = Telemetry::by_default();
     }
 }
 
@@ -934,6 +936,69 @@ section! {
     }
 }
 
+section! {
+    /// What the process says about its work; metrics are the operator API's `/metrics`. A reload does not change it.
+    Telemetry: "telemetry", later ["metrics", "traces", "otlp"] {
+        /// Where one line for each call goes; `off` writes none. `--no-access-log` wins.
+        access_log: Option<Output> = Some(Output::Stdout);
+        /// The least that the log says. `SELVEDGE_LOG` wins, which can tell parts of the program apart.
+        log_level: Level = Level::Info;
+        /// How lines of the log look. `--log-format` wins.
+        log_format: LogFormat = LogFormat::Auto;
+    }
+}
+
+choice! {
+    /// Where lines go.
+    Output: "an output" {
+        /// Standard output.
+        Stdout = "stdout",
+        /// Standard error, where the log goes, too.
+        Stderr = "stderr",
+    }
+}
+
+choice! {
+    /// The least that a log says.
+    Level: "a level" {
+        /// Somebody must act.
+        Error = "error",
+        /// Unexpected, and survived.
+        Warn = "warn",
+        /// What begins, changes and ends.
+        Info = "info",
+        /// What happens to each request.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+impl Level {
+    /// As a filter of the log has it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+choice! {
+    /// How lines of the log look.
+    LogFormat: "a form" {
+        /// `text` on a terminal, `json` elsewhere.
+        Auto = "auto",
+        /// One JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
+}
+
 impl File {
     /// Whether it says something that only a store can do.
     pub(crate) fn needs_a_store(&self) -> bool {
@@ -1053,7 +1118,8 @@ by_default!(
     Runtime,
     AppApi,
     Retention,
-    Redelivery
+    Redelivery,
+    Telemetry
 );
 
 /// The version of the file's form.
@@ -1158,6 +1224,7 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
     look(Subscription::OUTLINE);
     look(Redelivery::OUTLINE);
     look(Schedule::OUTLINE);
+    look(Telemetry::OUTLINE);
     if Service::OUTLINE.keys.contains(&key) {
         found.push(Service::OUTLINE.word);
     }

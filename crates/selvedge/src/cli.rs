@@ -41,7 +41,8 @@ Examples:
 
 The file is read again when it changes or on SIGHUP: all of it or nothing. SIGTERM and SIGINT
 let calls in flight end, for at most the configured drain time; a second one ends at once.
-Access log lines go to standard output, everything else to standard error.")]
+Access log lines go to standard output, everything else to standard error; the file's
+`telemetry:` section can change that, and options and SELVEDGE_LOG win over the file.")]
     Run(Run),
     /// Say everything that is wrong with a configuration, and what is unwise
     #[command(after_help = "\
@@ -99,7 +100,7 @@ Exit code 0: nothing to say. 1: something is stuck or wants attention.")]
 pub(crate) struct Run {
     /// The configuration: a YAML file, or a folder of them [default: ./selvedge.yaml if it is there]
     pub(crate) file: Option<PathBuf>,
-    /// How log lines look; text on a terminal and JSON elsewhere unless said
+    /// How log lines look; text on a terminal and JSON elsewhere unless said here or in the file
     #[arg(long, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
     /// Write no access log

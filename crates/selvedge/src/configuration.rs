@@ -3,21 +3,30 @@
 
 use crate::{cli, failure::Failure, terminal::Paint};
 use selvedge_config::{Loaded, Report, Style};
-use std::{io::IsTerminal as _, path::Path};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+};
 
 /// Reads `file`, or prints everything that is wrong with it. Warnings are
 /// printed too, and stop nothing.
 pub(crate) fn load(file: &Path) -> Result<Loaded, Failure> {
     match selvedge_config::load(file) {
         Ok(loaded) => {
-            eprint!("{}", loaded.report.render(style()));
+            say(&loaded.report);
             Ok(loaded)
         }
         Err(report) => {
-            eprint!("{}", report.render(style()));
+            say(&report);
             Err(Failure::Refused)
         }
     }
+}
+
+/// Says it on standard error. That nobody can be told, as on a full disk, is no
+/// reason not to start.
+fn say(report: &Report) {
+    let _ = std::io::stderr().write_all(report.render(style()).as_bytes());
 }
 
 /// `selvedge check`: the report is the data, so it goes to standard output.

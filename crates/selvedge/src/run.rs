@@ -21,6 +21,7 @@ use self::{
 };
 use crate::{cli, end_with_stdin, failure::Failure};
 use selvedge_api::operator;
+use selvedge_config::Output;
 use selvedge_patterns::{
     service::{Service, Target},
     time::Instant,
@@ -50,7 +51,7 @@ pub(crate) fn run(options: cli::Run) -> Result<(), Failure> {
             .ok_or_else(Failure::no_file)?,
     };
     let loaded = crate::configuration::load(&file)?;
-    logging::start(options.log_format);
+    logging::start(&loaded.telemetry, options.log_format);
     if options.until_stdin_ends {
         end_with_stdin();
     }
@@ -91,13 +92,14 @@ async fn serve(
         }
         None => None,
     };
-    let access_log =
-        match no_access_log {
-            true => None,
-            false => Some(AccessLog::open(io::stdout()).map_err(|error| {
-                Failure::cannot_start("the access log cannot be started", error)
-            })?),
-        };
+    let access_log = match loaded.telemetry.access_log.filter(|_| !no_access_log) {
+        None => None,
+        Some(Output::Stdout) => Some(AccessLog::open(io::stdout())),
+        Some(Output::Stderr) => Some(AccessLog::open(io::stderr())),
+    };
+    let access_log = access_log
+        .transpose()
+        .map_err(|error| Failure::cannot_start("the access log cannot be started", error))?;
     let hooks = Hooks {
         access: access_log
             .clone()

@@ -5,6 +5,7 @@ use selvedge_tests::{
     raw::{self, Connection},
     selvedge::{self, Ports, Selvedge},
     upstream::Upstream,
+    wait,
 };
 use std::path::{Path, PathBuf};
 
@@ -176,4 +177,19 @@ fn names_are_looked_up() {
     );
     assert_eq!(selvedge.get("/").text(), "up");
     assert!(raw::get(selvedge.operator, "/health/live").is_ok());
+}
+
+#[test]
+fn telemetry_says_where_lines_go_and_how_they_look() {
+    let upstream = Upstream::named("up");
+    let rest = Selvedge::one_service(&[upstream.address()], "");
+    let telemetry = "telemetry: { access_log: stderr, log_level: warn, log_format: text }\n";
+    let selvedge = Selvedge::run(&format!("{rest}{telemetry}"));
+    assert_eq!(selvedge.get("/").status, 200);
+    wait::until_true("the line", || selvedge.log().contains("\"log\":\"access\""));
+    assert!(selvedge.access_log().is_empty(), "it goes elsewhere");
+    assert!(!selvedge.log().contains("listening"), "that is no warning: {}", selvedge.log());
+    selvedge.rewrite(&format!("{rest}telemetry: {{ access_log: off }}\n"));
+    wait::until_true("the warning", || selvedge.log().contains("from the next start"));
+    assert!(selvedge.log().contains(" WARN "), "text, not JSON: {}", selvedge.log());
 }

@@ -114,6 +114,9 @@ impl Running {
             return Err(chain(&error));
         }
         let mut state = self.state();
+        if loaded.telemetry != state.loaded.telemetry {
+            warn!("`telemetry` changed: it holds from the next start");
+        }
         state.loaded = loaded;
         state.generation += 1;
         state.loaded_at_ms = unix_ms();
