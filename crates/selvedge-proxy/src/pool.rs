@@ -207,12 +207,13 @@ impl Pool {
         mut conn: Box<Conn>,
         now: Instant,
     ) -> Result<Response<Body>, Failed> {
-        if let Some(whole) = conn.take_whole() {
+        // A connection that switched has no body, and is not free for another request.
+        let switched = head.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        if !switched && let Some(whole) = conn.take_whole() {
             // Seen from its idle time, the exchange took no time.
             self.give_back(conn, now);
             return Ok(head.map(|()| Body::full(whole)));
         }
-        let switched = head.status() == http::StatusCode::SWITCHING_PROTOCOLS;
         let body = Body::http1(H1Body { conn: Some(conn), pool: self.clone() });
         let body = if switched { body } else { body.look_ahead().map_err(body_failure)? };
         Ok(head.map(|()| body))

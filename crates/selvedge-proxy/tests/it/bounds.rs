@@ -120,7 +120,8 @@ fn a_tunnel_in_which_nothing_moves_is_closed() {
     let rig = Rig::new(config);
     let mut client = rig.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n");
-    assert!(client.read_some().starts_with(b"HTTP/1.1 101 "));
+    let head = String::from_utf8(client.read_some()).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     for _ in 0..8 {
         std::thread::park_timeout(Duration::from_millis(60));
         client.send("ping");
