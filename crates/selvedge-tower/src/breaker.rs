@@ -12,10 +12,10 @@
 //! let down = layer.layer(service_fn(|()| async { Err::<(), _>(std::io::Error::other("down")) }));
 //!
 //! for _ in 0..2 {
-//!     assert_eq!(down.clone().oneshot(()).await.unwrap_err().code(), "service_error");
+//!     assert_eq!(down.clone().oneshot(()).await.unwrap_err().reason(), "service_error");
 //! }
 //! let error = down.clone().oneshot(()).await.unwrap_err();
-//! assert_eq!(error.code(), "circuit_open");
+//! assert_eq!(error.reason(), "circuit_open");
 //! assert!(error.retry_after() > Some(std::time::Duration::from_secs(3)));
 //! # Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()) }).unwrap();
 //! ```

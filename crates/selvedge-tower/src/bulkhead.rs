@@ -14,7 +14,7 @@
 //! let service = bulkhead::Layer::new(Config { max_in_flight: 1, queue: 0, ..Config::default() })?.layer(slow);
 //! let (one, other) = tokio::join!(service.clone().oneshot(()), service.clone().oneshot(()));
 //! assert!(one.is_ok());
-//! assert_eq!(other.unwrap_err().code(), "bulkhead_full");
+//! assert_eq!(other.unwrap_err().reason(), "bulkhead_full");
 //! # Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()) }).unwrap();
 //! ```
 

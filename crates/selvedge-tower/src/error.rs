@@ -109,11 +109,23 @@ impl Error {
         }
     }
 
-    /// A stable word for logs and metrics.
+    /// The stable code with a page in `docs/errors/`, the same that the proxy
+    /// answers with. `None` where the service itself failed: that is its own error.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected(rejected) => rejected.code(),
+            Self::Rejected(rejected) => Some(rejected.code()),
+            Self::TimedOut { .. } => Some("SV0212"),
+            Self::DeadlinePassed { .. } => Some("SV0213"),
+            Self::Service(_) => None,
+        }
+    }
+
+    /// A stable word for logs and metrics; tells apart what shares a code.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejected) => rejected.reason(),
             Self::TimedOut { .. } => "attempt_timeout",
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Service(_) => "service_error",
@@ -165,6 +177,22 @@ impl Rejected {
     }
 
     const fn code(&self) -> &'static str {
+        match self {
+            Self::Limit(_) => "SV0204",
+            Self::Deadline { .. } => "SV0205",
+            Self::Breaker(_) => "SV0206",
+            Self::Bulkhead(_) => "SV0207",
+            Self::Call(rejected) => match rejected.reason {
+                call::Reason::Deadline if rejected.last.is_some() => "SV0213",
+                call::Reason::Deadline => "SV0205",
+                call::Reason::CircuitOpen => "SV0206",
+                call::Reason::Bulkhead(_) => "SV0207",
+                _ => "SV0208",
+            },
+        }
+    }
+
+    const fn reason(&self) -> &'static str {
         match self {
             Self::Limit(rejected) => rejected.reason.code(),
             Self::Deadline { .. } => "deadline_too_short",

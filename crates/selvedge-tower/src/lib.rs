@@ -4,7 +4,12 @@
 //! nothing themselves: every decision is a struct of `selvedge-patterns`, these
 //! read the clock, wait, and settle what was admitted when its future ends or
 //! is dropped. State belongs to the layer, and every service and clone made by
-//! it shares it: a clone per connection is no way round a limit.
+//! it shares it: a clone per connection is no way round a limit. A [`Registry`]
+//! shares it by name.
+//!
+//! What a call holds (a permit, a place at an endpoint) it gives back when the
+//! response's future ends. A response whose body still streams is over then, as
+//! far as these layers know; who must count it reads the body inside the service.
 //!
 //! Every service answers with [`Error`], however deep the stack. What the
 //! patterns need to know of requests and responses, [`classify`] tells them.
@@ -23,6 +28,7 @@ pub mod limit;
 mod oneshot;
 pub mod policy;
 mod random;
+pub mod registry;
 pub mod retry;
 #[cfg(test)]
 mod testing;
@@ -33,3 +39,4 @@ mod wakers;
 pub use error::{BoxError, Error, Origin, Rejected};
 pub use gate::Gated;
 pub use policy::Policy;
+pub use registry::Registry;

@@ -13,7 +13,7 @@
 //! assert_eq!(service.clone().oneshot(2).await?, 3);
 //! // Every clone draws on the same limit.
 //! let error = service.clone().oneshot(3).await.unwrap_err();
-//! assert_eq!(error.code(), "rate_limited");
+//! assert_eq!(error.reason(), "rate_limited");
 //! assert!(error.retry_after() <= Some(std::time::Duration::from_millis(100)));
 //! # Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()) }).unwrap();
 //! ```

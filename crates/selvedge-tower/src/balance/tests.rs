@@ -77,7 +77,8 @@ async fn a_drained_endpoint_finishes_and_gets_no_more() {
     tokio::task::yield_now().await;
     drain(&service, 0, true);
     let error = service.clone().oneshot(good()).await.unwrap_err();
-    assert_eq!((error.code(), error.retryable()), ("no_endpoint", true));
+    assert_eq!((error.reason(), error.retryable()), ("no_endpoint", true));
+    assert_eq!(error.code(), Some("SV0208"));
     assert_eq!(running.await.unwrap().unwrap(), Answer::Number(1));
 }
 

@@ -28,7 +28,7 @@ async fn opens_rejects_probes_and_closes_over_all_clones() {
     }
     let error = call(Answer::Number(0)).await.unwrap_err();
     assert_eq!(
-        (error.code(), error.origin(), error.retryable()),
+        (error.reason(), error.origin(), error.retryable()),
         ("circuit_open", Origin::Selvedge, true)
     );
     assert_eq!(error.retry_after(), Some(Duration::from_secs(5)));
@@ -65,7 +65,7 @@ async fn what_was_rejected_below_is_nobody_s_failure() {
     tokio::task::yield_now().await;
     for _ in 0..10 {
         let error = service.clone().oneshot(safe(&[(0, Answer::Number(0))])).await.unwrap_err();
-        assert_eq!(error.code(), "bulkhead_full");
+        assert_eq!(error.reason(), "bulkhead_full");
     }
     running.await.unwrap().unwrap();
     assert_eq!((layer.view().state, layer.view().counts.calls), (Circuit::Closed, 1));
@@ -77,7 +77,7 @@ async fn an_operator_can_hold_it_open() {
     let service = layer.layer(Mock::default());
     layer.control(Control::ForceOpen);
     let error = service.clone().oneshot(safe(&[(0, Answer::Number(0))])).await.unwrap_err();
-    assert_eq!(error.code(), "circuit_forced_open");
+    assert_eq!((error.code(), error.reason()), (Some("SV0206"), "circuit_forced_open"));
     layer.control(Control::Automatic);
     service.oneshot(safe(&[(0, Answer::Number(0))])).await.unwrap();
 }

@@ -26,7 +26,7 @@ async fn who_waits_runs_when_there_is_room() {
     tokio::task::yield_now().await;
     assert_eq!((layer.view().in_flight, layer.view().queued, mock.running()), (1, 2, 1));
     let error = service.clone().oneshot(safe(&[(0, Answer::Number(0))])).await.unwrap_err();
-    assert_eq!(error.code(), "bulkhead_queue_full");
+    assert_eq!((error.code(), error.reason()), (Some("SV0207"), "bulkhead_queue_full"));
     for call in [one, two, three] {
         call.await.unwrap().unwrap();
     }
@@ -42,7 +42,7 @@ async fn waiting_ends() {
     tokio::task::yield_now().await;
     let began = tokio::time::Instant::now();
     let error = service.clone().oneshot(safe(&[(0, Answer::Number(0))])).await.unwrap_err();
-    assert_eq!((error.code(), began.elapsed().as_millis()), ("bulkhead_queue_timeout", 50));
+    assert_eq!((error.reason(), began.elapsed().as_millis()), ("bulkhead_queue_timeout", 50));
     assert_eq!(layer.view().queued, 0);
 }
 

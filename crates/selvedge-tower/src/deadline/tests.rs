@@ -12,7 +12,8 @@ async fn ends_the_call_and_drops_what_runs() {
     assert!(
         matches!(error, Error::DeadlinePassed { elapsed } if elapsed == Duration::from_secs(2))
     );
-    assert_eq!((error.origin(), error.code()), (Origin::Client, "deadline_passed"));
+    assert_eq!((error.origin(), error.reason()), (Origin::Client, "deadline_passed"));
+    assert_eq!(error.code(), Some("SV0213"));
     assert_eq!(mock.running(), 0);
 }
 

@@ -53,7 +53,7 @@ async fn the_oldest_answer_makes_room() {
 async fn a_fixed_answer_knows_the_error() {
     let down = service_fn(|_: Script| async { Err::<Answer, _>(std::io::Error::other("down")) });
     let layer = Layer::fixed(Honest, |error| {
-        assert_eq!(error.code(), "service_error");
+        assert_eq!(error.reason(), "service_error");
         STALE
     });
     assert_eq!(layer.layer(down).oneshot(safe(&[(0, Answer::Number(0))])).await.unwrap(), STALE);

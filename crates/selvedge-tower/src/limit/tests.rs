@@ -21,7 +21,7 @@ async fn clones_and_services_share_one_limit() {
     for service in [&one, &other] {
         let error = service.clone().oneshot(1).await.unwrap_err();
         assert_eq!(
-            (error.code(), error.retry_after()),
+            (error.reason(), error.retry_after()),
             ("rate_limited", Some(Duration::from_secs(1)))
         );
         assert!(error.retryable());

@@ -102,7 +102,7 @@ async fn a_deadline_set_further_out_counts() {
     let began = tokio::time::Instant::now();
     let error = service.oneshot(safe(&[(0, Answer::Never)])).await.unwrap_err();
     assert_eq!(
-        (began.elapsed(), error.code(), error.origin()),
+        (began.elapsed(), error.reason(), error.origin()),
         (ms(30), "deadline_passed", Origin::Client)
     );
 }
@@ -127,7 +127,7 @@ async fn an_open_breaker_is_not_retried() {
     let began = tokio::time::Instant::now();
     let error = service.oneshot(safe(&[GOOD])).await.unwrap_err();
     assert_eq!(
-        (error.code(), error.origin(), mock.attempts()),
+        (error.reason(), error.origin(), mock.attempts()),
         ("circuit_open", Origin::Selvedge, 2)
     );
     assert!(error.retry_after().is_some() && began.elapsed().is_zero());
@@ -182,7 +182,7 @@ async fn callers_queue_for_the_bulkhead_and_are_let_in() {
     one.await.unwrap().unwrap();
     two.await.unwrap().unwrap();
     let error = three.await.unwrap().unwrap_err();
-    assert_eq!(error.code(), "bulkhead_queue_full");
+    assert_eq!(error.reason(), "bulkhead_queue_full");
     assert_eq!(policy.patterns().in_flight(), 0);
 }
 
@@ -196,7 +196,7 @@ async fn waiting_for_the_bulkhead_ends() {
     tokio::task::yield_now().await;
     let began = tokio::time::Instant::now();
     let error = service.oneshot(safe(&[GOOD])).await.unwrap_err();
-    assert_eq!((error.code(), began.elapsed()), ("bulkhead_queue_timeout", ms(20)));
+    assert_eq!((error.reason(), began.elapsed()), ("bulkhead_queue_timeout", ms(20)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,8 @@ async fn what_may_not_be_repeated_is_not() {
     let script = Script { safety: Safety::Unsafe, ..safe(&[BROKEN, GOOD]) };
     let (attempts, result) = call(script).await;
     assert_eq!(attempts, 1);
-    assert_eq!(result.unwrap_err().code(), "service_error");
+    let error = result.unwrap_err();
+    assert_eq!((error.code(), error.reason()), (None, "service_error"));
     let script = Script { safety: Safety::Idempotent, ..safe(&[BROKEN, GOOD]) };
     assert_eq!(call(script).await.0, 2);
 }

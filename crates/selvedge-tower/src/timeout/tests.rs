@@ -13,7 +13,7 @@ async fn a_slow_attempt_ends_and_is_dropped() {
     assert_eq!(began.elapsed(), Duration::from_millis(50));
     assert!(matches!(error, Error::TimedOut { limit } if limit == Duration::from_millis(50)));
     assert_eq!(
-        (error.origin(), error.retryable(), error.code()),
+        (error.origin(), error.retryable(), error.reason()),
         (Origin::Upstream, false, "attempt_timeout")
     );
     assert_eq!(mock.running(), 0);
