@@ -73,6 +73,12 @@ impl Scan {
         matches!(self.state, State::Body(_) | State::ChunkSize | State::Chunk(_) | State::Trailers)
     }
 
+    /// Whether a violation was found.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn has_refused(&self) -> bool {
+        self.state == State::Broken
+    }
+
     /// Looks at the bytes just read, in order.
     pub(crate) fn check(&mut self, bytes: &mut [u8]) {
         let mut at = 0;

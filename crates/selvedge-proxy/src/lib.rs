@@ -9,7 +9,7 @@
 
 pub mod access;
 pub mod config;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod route;
 pub mod telemetry;
