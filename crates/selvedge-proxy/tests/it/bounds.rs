@@ -55,7 +55,7 @@ fn the_total_bounds_the_body_too() {
         (Duration::from_millis(100), Some(Duration::from_millis(200)));
     timeout.total = Some(Duration::from_millis(300));
     let (records, taken) = sync_channel::<Record>(8);
-    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)) });
+    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)), ..Hooks::default() });
 
     let (seen, bytes, ended) = stream_for(&rig, GET, PATIENCE);
     assert!(ended && seen.starts_with("HTTP/1.1 200 "), "{seen}");
@@ -86,7 +86,7 @@ fn silence_in_a_body_ends_it() {
     let mut config = config(&[upstream.address]);
     config.services[0].policy.timeout.idle_read = Some(Duration::from_millis(150));
     let (records, taken) = sync_channel::<Record>(8);
-    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)) });
+    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)), ..Hooks::default() });
     let (seen, _, ended) = stream_for(&rig, GET, PATIENCE);
     assert!(ended && seen.ends_with(".\n\r\n"), "{seen}");
     assert_eq!(taken.recv_timeout(PATIENCE).unwrap().reason, "silent");

@@ -84,7 +84,7 @@ fn what_is_refused_before_it_has_a_route_is_counted_and_recorded() {
     let mut config = config(&[upstream.address]);
     config.routes[0].matches.path = PathMatch::Prefix("/here".into());
     let (records, taken) = sync_channel(8);
-    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)) });
+    let rig = Rig::with(config, Hooks { access: Some(Arc::new(records)), ..Hooks::default() });
     let long = format!("GET /here HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
     let cases = [
         ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404, "no_route", true),
