@@ -155,6 +155,8 @@ fn the_examples_are_clean() {
         "sidecar/selvedge.yaml",
         "ambassador/selvedge.yaml",
         "protect/selvedge.yaml",
+        "work-queue/selvedge.yaml",
+        "leader-election/selvedge.yaml",
     ] {
         let loaded =
             load_with(&root.join(name), &crate::env()).unwrap_or_else(|report| panic!("{report}"));

@@ -24,3 +24,4 @@ mod refusal;
 mod reload;
 mod rules;
 mod same_code;
+mod walkthroughs;
