@@ -2,10 +2,13 @@
 
 use std::{fs::File, path::Path};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{Sqlite, connect, lock, schema};
-use crate::{Config, Error, store::record};
+use crate::{
+    Config, Error,
+    store::{record, state, streams},
+};
 
 impl Sqlite {
     /// Writes a consistent copy of the store to `to`, beside the work that goes on.
@@ -54,7 +57,8 @@ pub fn compact(config: &Config) -> Result<(), Error> {
 }
 
 /// Reads everything in a store that nobody has open, and names what is wrong:
-/// damaged pages, messages that fail their checksum, gaps that cannot be.
+/// damaged pages, messages, events and values that fail their checksum, gaps
+/// that cannot be.
 ///
 /// # Errors
 ///
@@ -66,6 +70,9 @@ pub fn verify(config: &Config) -> Result<Vec<String>, Error> {
     note(&mut problems, pages(&conn));
     if problems.is_empty() {
         note(&mut problems, messages(&conn));
+        note(&mut problems, dead_letters(&conn));
+        note(&mut problems, events(&conn));
+        note(&mut problems, values(&conn));
         note(&mut problems, relations(&conn));
     }
     Ok(problems)
@@ -105,18 +112,60 @@ fn pages(conn: &Connection) -> Result<Vec<String>, Error> {
     Ok(problems)
 }
 
-fn messages(conn: &Connection) -> Result<Vec<String>, Error> {
-    let sql = format!("SELECT id, {} FROM messages ORDER BY id", record::COLUMNS);
-    let mut select = conn.prepare(&sql)?;
+/// Problems of one kind that are named; more say nothing new.
+const NAMED_MAX: usize = 100;
+
+/// Reads every row of `sql` and names those in which `wrong` finds something.
+fn rows(
+    conn: &Connection,
+    sql: &str,
+    wrong: impl Fn(&Row<'_>) -> Result<Option<String>, Error>,
+) -> Result<Vec<String>, Error> {
+    let mut select = conn.prepare(sql)?;
     let mut rows = select.query([])?;
     let mut problems = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        if let Err(error) = record::message(row, record::position(id), 1) {
-            problems.push(format!("row {id}: {error}"));
+        problems.extend(wrong(row)?);
+        if problems.len() >= NAMED_MAX {
+            problems.push("and more".to_owned());
+            break;
         }
     }
     Ok(problems)
+}
+
+fn messages(conn: &Connection) -> Result<Vec<String>, Error> {
+    let sql = format!("SELECT id, {} FROM messages ORDER BY id", record::COLUMNS);
+    rows(conn, &sql, |row| {
+        let id: i64 = row.get(0)?;
+        let read = record::message(row, record::position(id), 1);
+        Ok(read.err().map(|error| format!("row {id}: {error}")))
+    })
+}
+
+fn dead_letters(conn: &Connection) -> Result<Vec<String>, Error> {
+    let sql = format!("SELECT grp, position, {} FROM dead_letters", record::COLUMNS);
+    rows(conn, &sql, |row| {
+        let (group, position): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let read = record::message(row, position as u64, 2);
+        Ok(read.err().map(|error| format!("dead letter of group {group}: {error}")))
+    })
+}
+
+fn events(conn: &Connection) -> Result<Vec<String>, Error> {
+    let sql = format!("SELECT {} FROM events e ORDER BY e.position", streams::COLUMNS);
+    rows(conn, &sql, |row| {
+        Ok(streams::event(row, String::new()).err().map(|error| error.to_string()))
+    })
+}
+
+fn values(conn: &Connection) -> Result<Vec<String>, Error> {
+    rows(conn, "SELECT key, content_type, value, sum FROM state", |row| {
+        let (key, content_type): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        let (value, sum): (Vec<u8>, u32) = (row.get(2)?, row.get(3)?);
+        let well = state::sum(&key, content_type.as_deref(), &value) == sum;
+        Ok((!well).then(|| format!("key `{key}` fails its checksum")))
+    })
 }
 
 /// Statements that count what cannot be, with what to say of it.

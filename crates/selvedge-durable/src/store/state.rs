@@ -40,7 +40,7 @@ fn check(db: &impl Db, now: Wall, key: &str, condition: Condition) -> Result<Opt
     Err(Error::Precondition { key: key.to_owned(), expected, actual: actual.map(tag_text) })
 }
 
-fn sum(key: &str, content_type: Option<&str>, value: &[u8]) -> u32 {
+pub(crate) fn sum(key: &str, content_type: Option<&str>, value: &[u8]) -> u32 {
     checksum(Some(key), content_type.map(str::as_bytes), Some(value))
 }
 

@@ -71,9 +71,10 @@ fn event_sum(id: Option<&str>, kind: &str, data: &[u8], metadata: Option<&[u8]>)
     checksum(id, metadata, Some(data)) ^ checksum(Some(kind), None, None)
 }
 
-const COLUMNS: &str = "e.position, e.version, e.at, e.sum, e.id, e.kind, e.data, e.metadata";
+pub(crate) const COLUMNS: &str =
+    "e.position, e.version, e.at, e.sum, e.id, e.kind, e.data, e.metadata";
 
-fn event(row: &impl Row, stream: String) -> Result<Event, Error> {
+pub(crate) fn event(row: &impl Row, stream: String) -> Result<Event, Error> {
     let event = Event {
         stream,
         position: row.get(0)?,

@@ -211,3 +211,48 @@ async fn the_log_beside_the_file_stays_bounded() {
     let wal = std::fs::metadata(folder.path().join("store.db-wal")).unwrap().len();
     assert!(wal < 10 << 20, "20 MB were written, the log is {wal}");
 }
+
+#[tokio::test]
+async fn a_flipped_bit_is_named_wherever_it_is() {
+    use selvedge_durable::{state, stream};
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    world.group("t", "g", GroupConfig::default()).await;
+    world.publish("t", message(&"letter".repeat(10))).await;
+    let held = world.receive("t", "g", 1).await;
+    world.settle("t", "g", &held[0], Verdict::Park).await;
+    let event = stream::NewEvent {
+        kind: "Opened".to_owned(),
+        data: "account".repeat(10).into(),
+        ..stream::NewEvent::default()
+    };
+    let write =
+        stream::Write { stream: "s".to_owned(), events: vec![event], ..stream::Write::default() };
+    world.run(stream::Append { writes: vec![write] }).await;
+    let put = state::PutState {
+        key: "k".to_owned(),
+        value: "balance".repeat(10).into(),
+        content_type: None,
+        condition: state::Condition::Any,
+        ttl: None,
+    };
+    world.run(put).await;
+    drop(world);
+    let path = folder.path().join("store.db");
+    assert_eq!(verify(&Config::new(&path)).unwrap(), [] as [String; 0]);
+    let whole = std::fs::read(&path).unwrap();
+    for (needle, named) in
+        [("letterletter", "letter"), ("accountaccount", "event 1"), ("balancebalance", "key `k`")]
+    {
+        let mut bytes = whole.clone();
+        let found = bytes.windows(needle.len()).enumerate();
+        let found = found.filter(|(_, window)| *window == needle.as_bytes());
+        let places: Vec<usize> = found.map(|(at, _)| at).collect();
+        for at in places {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let problems = verify(&Config::new(&path)).unwrap();
+        assert!(problems.iter().any(|problem| problem.contains(named)), "{needle}: {problems:?}");
+    }
+}
