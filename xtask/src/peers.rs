@@ -2,7 +2,7 @@
 //!
 //! Programs come from Debian's packages where root and apt are there; Python
 //! and JavaScript packages go into folders under `target/`. A suite is the
-//! module of `selvedge-tests` named after what it needs, and finds its peer by
+//! module of tests named after what it needs, in any crate, and finds its peer by
 //! the environment variable that is named here.
 
 use std::{

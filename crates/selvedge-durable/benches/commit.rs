@@ -6,13 +6,14 @@
 //! 3 µs for the acknowledgement, 100,000 a second.
 //!
 //! Run with `cargo bench -p selvedge-durable --bench commit`; the folder is
-//! `BENCH_DIR` or a temporary one.
+//! `BENCH_DIR` or a temporary one. With `BENCH_POSTGRES`, a connection string,
+//! the store is there, in the schema `bench`.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use selvedge_durable::{
-    Config, Engine, Sqlite,
+    Config, Engine, Store,
     group::{Config as GroupConfig, PutGroup, Receive, Reply, Settle, Verdict},
     topic::{From, NewMessage, Publish, PutTopic, ReadTopic, Settings},
 };
@@ -28,7 +29,11 @@ async fn main() {
         Err(_) => tempfile::tempdir(),
     }
     .expect("a folder for the bench");
-    let store = Sqlite::open(Config::new(folder.path().join("bench.db"))).expect("a store");
+    let config = match std::env::var("BENCH_POSTGRES") {
+        Ok(url) => Config { schema: "bench".to_owned(), ..Config::postgres(url) },
+        Err(_) => Config::new(folder.path().join("bench.db")),
+    };
+    let store = Store::open(config).expect("a store");
     let name = "bench".to_owned();
     store.execute(PutTopic { name, settings: Settings::default() }).await.expect("a topic");
     for (in_flight, batch) in [(1, 1), (32, 1), (256, 1), (4, 256)] {
@@ -41,7 +46,7 @@ async fn main() {
     println!("replay: {:.0}/s", replay(&store).await);
 }
 
-async fn publish(store: &Sqlite, in_flight: usize, batch: usize) -> (f64, Duration, Duration) {
+async fn publish(store: &Store, in_flight: usize, batch: usize) -> (f64, Duration, Duration) {
     let payload = Bytes::from(vec![b'x'; 1024]);
     let start = Instant::now() + WARM_UP;
     let end = start + MEASURE;
@@ -72,7 +77,7 @@ async fn publish(store: &Sqlite, in_flight: usize, batch: usize) -> (f64, Durati
     (rate, all[all.len() / 2], all[all.len() * 99 / 100])
 }
 
-async fn consume(store: &Sqlite) -> f64 {
+async fn consume(store: &Store) -> f64 {
     let (topic, group) = ("bench".to_owned(), "g".to_owned());
     let put = PutGroup { topic, group, config: GroupConfig::default(), from: From::First };
     store.execute(put).await.expect("a group");
@@ -108,7 +113,7 @@ async fn consume(store: &Sqlite) -> f64 {
     count as f64 / begun.elapsed().as_secs_f64()
 }
 
-async fn replay(store: &Sqlite) -> f64 {
+async fn replay(store: &Store) -> f64 {
     let begun = Instant::now();
     let (mut from, mut count) = (From::First, 0);
     while begun.elapsed() < MEASURE {

@@ -2,7 +2,8 @@
 //!
 //! The semantics are those of the SQLite store, and the statements are the same.
 //! One connection writes, [`Config::readers`] read; one listens for what other
-//! processes say. Connections are not encrypted. Programs may publish in their
+//! processes say. Connections are not encrypted, and must go to the server
+//! itself: a pooler between them forgets settings and statements. Programs may publish in their
 //! own transactions, by a row in `selvedge.inbox`:
 //!
 //! ```sql

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_postgres::AsyncMessage;
 
 use super::{failure, members::Heard, runtime, session::Address};
@@ -42,31 +42,31 @@ pub(super) fn start(
 }
 
 async fn listen(address: &Address, me: &str, heard: &Heard, nudge: &Nudge) -> Result<(), Error> {
-    let (spoken, mut hear) = mpsc::unbounded_channel();
-    let serve = |mut connection: tokio_postgres::Connection<_, _>| {
-        tokio::spawn(async move {
-            while let Some(Ok(message)) =
-                std::future::poll_fn(|context| connection.poll_message(context)).await
-            {
-                if let AsyncMessage::Notification(notification) = message
-                    && spoken.send(notification).is_err()
-                {
-                    break;
+    let (client, mut connection) = address.connect(|connection| connection).await?;
+    let hear = async {
+        loop {
+            match std::future::poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(notification))) => {
+                    if heard.said.lock().hear(me, notification.payload()) {
+                        nudge.now();
+                    }
                 }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(failure(&error)),
+                None => return Ok(()),
             }
-        })
-    };
-    let (client, _serving) = address.connect(serve).await?;
-    let sql = format!("LISTEN \"{}\"", address.schema);
-    client.batch_execute(&sql).await.map_err(|error| failure(&error))?;
-    // Whatever was said before, nobody heard.
-    heard.said.lock().everybody();
-    nudge.now();
-    while let Some(notification) = hear.recv().await {
-        if heard.said.lock().hear(me, notification.payload()) {
-            nudge.now();
         }
+    };
+    let ask = async {
+        let sql = format!("LISTEN \"{}\"", address.schema);
+        client.batch_execute(&sql).await.map_err(|error| failure(&error))?;
+        // Whatever was said before, nobody heard.
+        heard.said.lock().everybody();
+        nudge.now();
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = hear => ended,
+        failed = ask => failed,
     }
-    drop(client);
-    Ok(())
 }

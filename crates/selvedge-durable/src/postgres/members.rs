@@ -33,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
 /// How long ago a process was seen that is believed to be there.
 const SEEN: Duration = Duration::from_secs(30);
+/// How long the row of a process is kept that nobody sees any more.
+const FORGOTTEN: Duration = Duration::from_secs(86_400);
 /// Bytes that a notification can carry.
 const NOTIFICATION_BYTES: usize = 7_900;
 /// The shortest and the longest time between two looks into the inbox.
@@ -232,6 +234,9 @@ impl Member {
              ON CONFLICT (id) DO UPDATE SET version = excluded.version, seen = excluded.seen",
             &values![&self.id, self.writing.get(), now],
         )?;
+        if self.leads.get() && now.since(self.seen.get()) >= SEEN / 3 {
+            db.send("DELETE FROM members WHERE seen < ?1", &values![now - FORGOTTEN])?;
+        }
         Ok(true)
     }
 

@@ -5,7 +5,6 @@
 mod conformance;
 mod crash;
 mod disk;
-mod faults;
 mod fencing;
 mod forward;
 mod halt;
@@ -14,5 +13,4 @@ mod postgres;
 mod power;
 mod projection;
 mod recorded;
-mod server;
 mod store;

@@ -1,5 +1,8 @@
 //! The PostgreSQL store: the conformance suite over it, and what is its own.
 
+mod faults;
+mod server;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -7,10 +10,8 @@ use std::sync::{
 
 use selvedge_durable::{Config, ManualClock, Postgres};
 
-use crate::{
-    conformance::{TestEngine, World, start, suite},
-    server::Server,
-};
+use crate::conformance::{TestEngine, World, start, suite};
+use server::Server;
 
 suite!(crate::postgres::world);
 
@@ -21,7 +22,7 @@ impl TestEngine for Postgres {
 }
 
 /// A schema that nobody else has.
-pub(crate) fn schema() -> String {
+fn schema() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("t{}_{number}", std::process::id())

@@ -13,6 +13,53 @@ pub(crate) struct Server {
     folder: PathBuf,
     /// Whether it goes with this value.
     own: bool,
+    network: Option<Network>,
+}
+
+/// A network namespace, with one cable to this one.
+struct Network {
+    name: String,
+    /// Of the server, at the other end.
+    address: String,
+}
+
+impl Network {
+    /// Fails with the reason where the machine does not let us.
+    fn lay() -> Result<Self, String> {
+        let id = std::process::id();
+        let name = format!("sv{id}");
+        let subnet = format!("10.{}.{}", 200 + id % 50, (id / 50) % 256);
+        let network = Self { name: name.clone(), address: format!("{subnet}.2") };
+        let commands = [
+            format!("netns add {name}"),
+            format!("link add {name}h type veth peer name {name}n netns {name}"),
+            format!("addr add {subnet}.1/30 dev {name}h"),
+            format!("link set {name}h up"),
+            format!("-n {name} addr add {subnet}.2/30 dev {name}n"),
+            format!("-n {name} link set {name}n up"),
+            format!("-n {name} link set lo up"),
+        ];
+        for command in commands {
+            ip(&command)?;
+        }
+        Ok(network)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = ip(&format!("link del {}h", self.name));
+        let _ = ip(&format!("netns del {}", self.name));
+    }
+}
+
+fn ip(command: &str) -> Result<(), String> {
+    let output = Command::new("ip").args(command.split(' ')).output();
+    let output = output.map_err(|error| format!("no `ip`: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// The folder of the server's programs.
@@ -57,13 +104,13 @@ fn run(command: &mut Command, folder: &Path) {
 
 impl Server {
     /// The one that the tests of a run share; it ends soon after the run.
-    pub(crate) fn shared() -> Self {
+    pub(super) fn shared() -> Self {
         let run = parent_id();
         let folder = std::env::temp_dir().join(format!("selvedge-postgres-{run}"));
         std::fs::create_dir_all(&folder).unwrap();
         let lock = File::create(folder.join("lock")).unwrap();
         lock.lock().unwrap();
-        let server = Self { folder, own: false };
+        let server = Self { folder, own: false, network: None };
         if !server.folder.join("ready").exists() {
             server.make();
             server.start();
@@ -84,7 +131,7 @@ impl Server {
     }
 
     /// One for this test alone.
-    pub(crate) fn own() -> Self {
+    pub(super) fn own() -> Self {
         let server = Self::folder();
         server.make();
         server.start();
@@ -93,11 +140,33 @@ impl Server {
 
     fn folder() -> Self {
         let folder = tempfile::Builder::new().prefix("selvedge-postgres-").tempdir().unwrap();
-        Self { folder: folder.keep(), own: true }
+        Self { folder: folder.keep(), own: true, network: None }
+    }
+
+    /// One for this test alone, behind a cable that can be cut; the reason if
+    /// that cannot be had here.
+    pub(super) fn behind_a_cable() -> Result<Self, String> {
+        let network = Network::lay()?;
+        let mut server = Self::folder();
+        server.network = Some(network);
+        server.make();
+        server.start();
+        Ok(server)
+    }
+
+    /// Cuts the cable, or mends it.
+    pub(super) fn cable(&self, state: &str) {
+        let network = self.network.as_ref().unwrap();
+        ip(&format!("link set {}h {state}", network.name)).unwrap();
+    }
+
+    /// A connection string that leads over the cable.
+    pub(super) fn remote_url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.network.as_ref().unwrap().address)
     }
 
     /// A standby that follows this server, which then waits for it with each commit.
-    pub(crate) fn standby(&self) -> Self {
+    pub(super) fn standby(&self) -> Self {
         let standby = Self::folder();
         standby.give_away();
         let mut copy = command("pg_basebackup");
@@ -130,44 +199,57 @@ impl Server {
         make.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
         run(&mut make, &self.folder);
         let settings = format!(
-            "listen_addresses = ''\nunix_socket_directories = '{}'\nmax_connections = 300\n\
+            "listen_addresses = '{}'\nunix_socket_directories = '{}'\nmax_connections = 300\n\
              shared_buffers = 32MB\n",
+            self.network.as_ref().map_or("", |network| &network.address),
             self.folder.display()
         );
         std::fs::write(self.data().join("postgresql.auto.conf"), settings).unwrap();
+        if self.network.is_some() {
+            let mut rules = std::fs::read_to_string(self.data().join("pg_hba.conf")).unwrap();
+            rules.push_str("host all all 10.0.0.0/8 trust\n");
+            std::fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+        }
     }
 
-    pub(crate) fn start(&self) {
+    pub(super) fn start(&self) {
         let mut start = command("pg_ctl");
+        if let Some(network) = &self.network {
+            let inside = start;
+            start = Command::new("ip");
+            start.args(["netns", "exec", &network.name]);
+            start.arg(inside.get_program()).args(inside.get_args());
+            start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        }
         start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));
         run(start.args(["-w", "-t", "120", "start"]), &self.folder);
     }
 
     /// Ends it as a crash would.
-    pub(crate) fn crash(&self) {
+    pub(super) fn crash(&self) {
         let mut stop = command("pg_ctl");
         stop.arg("-D").arg(self.data());
         run(stop.args(["-m", "immediate", "-w", "stop"]), &self.folder);
     }
 
     /// Makes a standby the one that writes.
-    pub(crate) fn promote(&self) {
+    pub(super) fn promote(&self) {
         let mut promote = command("pg_ctl");
         promote.arg("-D").arg(self.data());
         run(promote.args(["-w", "promote"]), &self.folder);
     }
 
     /// A host of a connection string.
-    pub(crate) fn host(&self) -> String {
+    pub(super) fn host(&self) -> String {
         self.folder.display().to_string().replace('/', "%2F")
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.host())
     }
 
     /// What a statement says, told beside the store.
-    pub(crate) fn psql(&self, sql: &str) -> String {
+    pub(super) fn psql(&self, sql: &str) -> String {
         let mut psql = command("psql");
         psql.arg("-h").arg(&self.folder).args(["-U", "postgres", "-At", "-c", sql]);
         let output = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,12 +13,13 @@ use std::{
 };
 
 use selvedge_durable::{
-    Config, Engine, Error, Postgres,
+    Clock, Config, Engine, Error, Postgres, SystemClock,
     stream::{Append, Expected, NewEvent, ReadEvents, Write},
-    topic::{From, Place, Publish, PutTopic, ReadTopic, Settings},
+    topic::{From, NewMessage, Place, Publish, PutTopic, ReadTopic, Settings},
 };
 
-use crate::{conformance::message, postgres::schema, server::Server};
+use super::{schema, server::Server};
+use crate::conformance::message;
 
 /// Clients at work.
 struct Load {
@@ -61,8 +63,19 @@ impl Load {
         waited.await.expect("the store serves again");
     }
 
-    /// Ends the clients and compares what they know with what is stored.
+    /// Ends the clients and compares what they know with what is stored, which
+    /// nobody else has stored.
     async fn check(self, store: &Postgres) {
+        let (log, ids, known) = self.compare(store).await;
+        assert_eq!(known, (log.len(), ids.len()), "nobody published the rest");
+    }
+
+    /// Ends the clients and finds what they know in what is stored; that, and
+    /// how much of it they know.
+    async fn compare(
+        self,
+        store: &Postgres,
+    ) -> (BTreeMap<u64, String>, BTreeMap<u64, String>, (usize, usize)) {
         self.stop.store(true, Ordering::SeqCst);
         let seen = self.clients.join_all().await;
         let log = log(store).await;
@@ -89,7 +102,7 @@ impl Load {
             published += seen.published.len();
             appended += seen.appended.len();
         }
-        assert_eq!((published, appended), (log.len(), ids.len()), "nobody published the rest");
+        (log, ids, (published, appended))
     }
 }
 
@@ -187,16 +200,15 @@ async fn connections_that_are_cut_are_made_again() {
     let stores = [open(server.url(), &schema), open(server.url(), &schema)];
     with_topic(&stores[0]).await;
     let load = Load::start(&stores);
-    // Nobody else works in this schema, and a connection says what it did last.
+    // Those in a transaction of this schema, whatever they are about to do.
     let cut = "SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks l
-         WHERE l.relation = 'SCHEMA.store'::regclass AND l.mode = 'RowExclusiveLock'";
+         WHERE l.relation = 'SCHEMA.store'::regclass";
     let cut = cut.replace("SCHEMA", &schema);
     let mut cuts = 0;
-    for _ in 0..60 {
+    while cuts < 20 {
         cuts += server.psql(&cut).parse::<u64>().unwrap();
         load.more(3).await;
     }
-    assert!(cuts > 5, "{cuts} connections were cut in a transaction");
     load.check(&stores[1]).await;
 }
 
@@ -232,6 +244,160 @@ async fn a_promoted_standby_has_what_was_acknowledged() {
     standby.promote();
     load.more(100).await;
     load.check(&store).await;
+}
+
+/// One store is cut off in mid-load, maybe while it holds the lock; the other
+/// goes on.
+#[tokio::test]
+async fn a_network_that_is_cut_holds_nobody_up_and_loses_nothing() {
+    let server = match Server::behind_a_cable() {
+        Ok(server) => server,
+        Err(why) => return say(&format!("not tried, no network to cut: {why}")),
+    };
+    let stores = [open(server.url(), "one"), open(server.remote_url(), "one")];
+    with_topic(&stores[0]).await;
+    let load = Load::start(&stores);
+    for _ in 0..3 {
+        load.more(50).await;
+        server.cable("down");
+        load.more(50).await;
+        server.cable("up");
+    }
+    load.more(50).await;
+    load.check(&stores[0]).await;
+}
+
+fn say(line: &str) {
+    std::io::stdout().lock().write_all(format!("\n{line}\n").as_bytes()).unwrap();
+}
+
+/// Names the database and the schema of a process that is to be stopped.
+const MEMBER: &str = "SELVEDGE_TEST_MEMBER";
+
+/// Does nothing in a usual run; in a process of its own it is the one that stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acts_as_a_member() {
+    let Ok(place) = std::env::var(MEMBER) else { return };
+    let (url, schema) = place.split_once(' ').unwrap();
+    let store = open(url.to_owned(), schema);
+    for n in 0.. {
+        let text = format!("member.{n}");
+        let publish = Publish { topic: "t".to_owned(), messages: vec![message(&text)] };
+        match store.execute(publish).await {
+            // The test harness has begun a line of its own.
+            Ok(answers) => say(&format!("{:?} {text}", answers[0].place)),
+            Err(error) => assert!(matches!(error, Error::Unreachable { .. }), "{error}"),
+        }
+    }
+}
+
+/// A process of the test, ended with the value.
+struct Process(std::process::Child);
+
+impl Process {
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let kill = std::process::Command::new("kill").args([name, &id]).status().unwrap();
+        assert!(kill.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// It holds the lock or leads when it is stopped, and goes on when it does not.
+#[tokio::test]
+async fn a_leader_that_stood_still_leads_no_more() {
+    let server = Server::shared();
+    let schema = schema();
+    drop({
+        let first = open(server.url(), &schema);
+        with_topic(&first).await;
+        first
+    });
+    let mut member = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "postgres::faults::acts_as_a_member", "--nocapture"])
+        .env(MEMBER, format!("{} {schema}", server.url()))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = std::io::BufReader::new(member.stdout.take().unwrap());
+    let member = Process(member);
+    let (line, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let reading = std::thread::spawn(move || {
+        for text in std::io::BufRead::lines(out).map_while(Result::ok) {
+            if text.starts_with("Log(") && line.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    let mut acknowledged = Vec::new();
+    acknowledged.push(lines.recv().await.unwrap());
+    let leader = || server.psql(&format!("SELECT leader, epoch FROM {schema}.store"));
+    let before = leader();
+    assert!(before.starts_with(&member.0.id().to_string()), "the member leads: {before}");
+    let store = open(server.url(), &schema);
+    let mut delayed = Vec::new();
+    for round in 0..3 {
+        for n in 0..5 {
+            let text = format!("delayed.{round}.{n}");
+            let deliver_at = Some(SystemClock.now() + Duration::from_millis(50));
+            let messages = vec![NewMessage { deliver_at, ..message(&text) }];
+            store.execute(Publish { topic: "t".to_owned(), messages }).await.unwrap();
+            delayed.push(text);
+        }
+        if round == 0 {
+            member.signal("-STOP");
+        } else if round == 1 {
+            // The others take over only when its time is up.
+            let taken = tokio::time::timeout(Duration::from_secs(60), async {
+                while leader() == before {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+            taken.await.expect("another leads");
+            member.signal("-CONT");
+            while lines.try_recv().is_ok_and(|line| {
+                acknowledged.push(line);
+                true
+            }) {}
+        }
+    }
+    let after = leader();
+    for _ in 0..50 {
+        acknowledged.push(lines.recv().await.unwrap());
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), async {
+        while delayed.iter().any(|text| !log_has(&server, &schema, text)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    all.await.expect("what is delayed comes");
+    assert_eq!(leader(), after, "whoever led before does not again");
+    drop(member);
+    reading.join().unwrap();
+    while let Some(line) = lines.recv().await {
+        acknowledged.push(line);
+    }
+    let load = Load::start(&[]);
+    let (log, ..) = load.compare(&store).await;
+    for line in acknowledged {
+        let (place, text) = line.split_once(' ').unwrap();
+        let position = place.trim_start_matches("Log(").trim_end_matches(')').parse().unwrap();
+        assert_eq!(log.get(&position).map(String::as_str), Some(text), "it was acknowledged");
+    }
+    for text in &delayed {
+        assert_eq!(log.values().filter(|stored| *stored == text).count(), 1, "{text} comes once");
+    }
+}
+
+fn log_has(server: &Server, schema: &str, text: &str) -> bool {
+    let sql = format!("SELECT count(*) FROM {schema}.messages WHERE payload = '{text}'::bytea");
+    server.psql(&sql) != "0"
 }
 
 #[tokio::test]
