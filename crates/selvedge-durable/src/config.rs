@@ -68,6 +68,15 @@ impl Config {
         Self { postgres: Some(url.into()), ..Self::new("") }
     }
 
+    /// Where the store is, for people: nothing secret.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.postgres.is_none() {
+            return self.path.display().to_string();
+        }
+        crate::postgres::place(self).unwrap_or_else(|_| "in PostgreSQL".to_owned())
+    }
+
     /// Connection string and schema.
     pub(crate) fn postgres_place(&self) -> Result<(&str, &str), ConfigError> {
         let missing = ConfigError { key: "postgres", problem: "is needed" };

@@ -98,6 +98,11 @@ impl Engine for Postgres {
     }
 }
 
+/// Host, port and database, without what is secret.
+pub(crate) fn place(config: &Config) -> Result<String, Error> {
+    Address::parse(config).map(|address| address.shown)
+}
+
 /// Connections of this store live on runtimes of their own, one for each thread.
 fn runtime() -> Result<Runtime, Error> {
     let problem = |error: std::io::Error| Error::Open {

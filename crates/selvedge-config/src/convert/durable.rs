@@ -57,9 +57,23 @@ impl Convert<'_> {
             self.needs_a_store();
             return None;
         };
-        if it.path.as_str().is_empty() {
-            self.wrong(it.path.span(), "`path` is empty".to_owned(), "write `path: selvedge.db`");
-        }
+        let place = match (it.path.as_ref(), it.postgres.as_ref()) {
+            (Some(path), None) if !path.as_str().is_empty() => {
+                selvedge_durable::Config::new(folder.join(path.as_str()))
+            }
+            (None, Some(url)) => selvedge_durable::Config::postgres(url.expose()),
+            (Some(_), Some(_)) => {
+                let both = "a store is a file or in a database, not both".to_owned();
+                self.wrong(it.postgres.span(), both, "leave `path` or `postgres` out");
+                selvedge_durable::Config::new(folder)
+            }
+            _ => {
+                let none = "the store has no place to be in".to_owned();
+                let help = "write `path: selvedge.db`, or `postgres: ${DATABASE_URL}`";
+                self.wrong(it.path.span(), none, help);
+                selvedge_durable::Config::new(folder)
+            }
+        };
         let store = selvedge_durable::Config {
             readers: *it.readers,
             queue_max: *it.queue_max,
@@ -70,7 +84,8 @@ impl Convert<'_> {
             items_max: *it.items_max,
             cache_bytes: bytes(*it.cache),
             checkpoint_bytes: it.checkpoint.0,
-            ..selvedge_durable::Config::new(folder.join(it.path.as_str()))
+            schema: it.schema.as_str().to_owned(),
+            ..place
         };
         self.sound(store.validate(), |key| it.span_of(key).unwrap_or_else(|| it.path.span()));
         Some(Durable { store, topics, groups, schedules, pushes })

@@ -15,10 +15,14 @@ use crate::{
 };
 
 section! {
-    /// The durable engine: topics, groups, event streams, state, leases and schedules in one file.
+    /// The durable engine: topics, groups, event streams, state, leases and schedules in one file or one database.
     Durable: "the durable engine", short "path" {
-        /// The store; `-wal`, `-shm` and `.lock` stand beside it. A relative path begins at this file's folder.
-        path: Text;
+        /// The store, a file; `-wal`, `-shm` and `.lock` stand beside it. A relative path begins at this file's folder.
+        path: Option<Text> = None;
+        /// The store, a PostgreSQL database (15 or later) that several processes may share: `postgres://user:password@host/database`. Take it from `${…}`. Connections are not encrypted.
+        postgres: Option<Secret> = None;
+        /// The schema in that database.
+        schema: Text = Text::new("selvedge");
         /// Connections that read beside the one that writes.
         readers: usize = 2;
         /// Requests that wait for the writer; further ones are refused as overloaded.
@@ -33,7 +37,7 @@ section! {
         headers_max: Bytes = Bytes(64 << 10);
         /// Messages, events or answers in one request.
         items_max: usize = 10_000;
-        /// Memory for pages of the store.
+        /// Memory for pages of the file.
         cache: Bytes = Bytes(64 << 20);
         /// Size of the write-ahead log at which it is copied into the file.
         checkpoint: Bytes = Bytes(16 << 20);

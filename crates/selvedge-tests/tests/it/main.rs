@@ -20,6 +20,7 @@ mod night;
 mod operator;
 mod outage;
 mod peer;
+mod postgres;
 mod refusal;
 mod reload;
 mod rules;

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use selvedge_api::app;
 use selvedge_config::{AppApi, Durable};
 use selvedge_durable::{
-    Answer, Engine as _, Error, Observed, Operation, Sqlite, doctor::Snapshot, group::ListGroups,
+    Answer, Engine as _, Error, Observed, Operation, doctor::Snapshot, group::ListGroups,
     topic::ListTopics,
 };
 use std::{
@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FOR: Duration = Duration::from_secs(1);
 
 /// What the app API speaks for.
-pub(super) type Engine = Observed<Sqlite>;
+pub(super) type Engine = Observed<selvedge_durable::Store>;
 
 /// The open store.
 #[derive(Debug)]
@@ -55,14 +55,15 @@ struct Watched {
 impl Store {
     /// Opens the store and declares in it what the file says.
     pub(super) fn open(durable: &Durable) -> Result<Self, Failure> {
-        let path = durable.store.path.display();
-        let cannot = |error: &Error| Failure::store(format!("the store {path}"), error);
-        let sqlite = Sqlite::open(durable.store.clone()).map_err(|error| cannot(&error))?;
-        let engine = Observed::new(sqlite, durable.store.clock.clone());
+        let place = durable.store.place();
+        let cannot = |error: &Error| Failure::store(format!("the store {place}"), error);
+        let opened = selvedge_durable::Store::open(durable.store.clone());
+        let opened = opened.map_err(|error| cannot(&error))?;
+        let engine = Observed::new(opened, durable.store.clock.clone());
         let watched = Watched { in_trouble: false, probed: Instant::now() };
         let store = Self { engine, watched: Mutex::new(watched), looked: Mutex::default() };
         store.declare(durable).map_err(|error| {
-            Failure::store(format!("what the file declares cannot be in the store {path}"), &error)
+            Failure::store(format!("what the file declares cannot be in the store {place}"), &error)
         })?;
         store.say_what_else_is_there(durable);
         Ok(store)
@@ -117,16 +118,19 @@ impl Store {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = looked.as_ref().is_some_and(|(at, _)| at.elapsed() < LOOK_EVERY);
         if !fresh && let Some(Ok(mut seen)) = wait_for(self.engine.snapshot(), LOOK_FOR) {
-            let sqlite = self.engine.engine();
-            let config = sqlite.config();
-            seen.queue = (sqlite.queued(), config.queue_max);
-            let mut log = config.path.as_os_str().to_owned();
-            log.push("-wal");
-            let log = std::fs::metadata(log).map_or(0, |log| log.len());
-            seen.log = (log, config.checkpoint_bytes);
-            seen.disk_free = rustix::fs::statvfs(&config.path)
-                .ok()
-                .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            let store = self.engine.engine();
+            let config = store.config();
+            seen.queue = (store.queued(), config.queue_max);
+            // A database server looks after its own disk.
+            if config.postgres.is_none() {
+                let mut log = config.path.as_os_str().to_owned();
+                log.push("-wal");
+                let log = std::fs::metadata(log).map_or(0, |log| log.len());
+                seen.log = (log, config.checkpoint_bytes);
+                seen.disk_free = rustix::fs::statvfs(&config.path)
+                    .ok()
+                    .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            }
             *looked = Some((Instant::now(), seen));
         }
         let (_, seen) = looked.as_ref()?;
