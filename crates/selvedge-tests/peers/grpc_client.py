@@ -114,8 +114,9 @@ def many_at_once():
 
 @case
 def deadline_is_propagated():
+    # gRPC writes what is left with two or three digits, rounded up.
     remaining = int(unary(b"deadline", timeout=5))
-    return 3000 < remaining <= 5000
+    return 3000 < remaining <= 5100
 
 
 @case

@@ -57,15 +57,20 @@ def hang(request, context):
 
 
 def drip(request, context):
-    global cancelled
+    # Its end is counted where gRPC tells it: a generator may be dropped between two messages.
     gone = threading.Event()
     context.add_callback(gone.set)
+    context.add_callback(count_cancelled)
     for nth in range(1000):
         yield b"%d" % nth
         if gone.wait(0.05):
-            with lock:
-                cancelled += 1
             return
+
+
+def count_cancelled():
+    global cancelled
+    with lock:
+        cancelled += 1
 
 
 def cancellations(request, context):
