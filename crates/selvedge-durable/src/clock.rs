@@ -45,7 +45,7 @@ impl Reading {
 }
 
 /// A clock that a test moves; follow an advance with
-/// [`crate::Sqlite::wake`], since a sleeping writer cannot see it.
+/// [`crate::Store::wake`], since a sleeping writer cannot see it.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
