@@ -48,6 +48,8 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     jobs: Option<mpsc::SyncSender<writer::Job>>,
     reads: Option<mpsc::SyncSender<ReadJob>>,
+    /// Those that only read.
+    readers: Vec<JoinHandle<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     queued: Arc<AtomicUsize>,
     config: Arc<Config>,
@@ -121,13 +123,15 @@ impl Store {
         let mut threads = vec![spawn("selvedge-writer", move || writer.run())?];
         threads.extend(others);
         let read_queue = Arc::new(Mutex::new(read_queue));
-        for db in readers {
+        let read = |db| {
             let (queue, config) = (read_queue.clone(), config.clone());
-            threads.push(spawn("selvedge-reader", move || serve_reads(&db, &queue, &config))?);
-        }
+            spawn("selvedge-reader", move || serve_reads(&db, &queue, &config))
+        };
+        let readers = readers.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Shared {
             jobs: Some(jobs),
             reads: Some(reads),
+            readers,
             threads: Mutex::new(threads),
             queued,
             config,
@@ -228,15 +232,18 @@ impl Engine for Store {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The channels end first, then every thread does.
-        drop(self.stop.get_mut().take());
-        self.jobs = None;
-        self.reads = None;
-        for thread in self.threads.get_mut().drain(..) {
+        let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");
             }
-        }
+        };
+        drop(self.stop.get_mut().take());
+        // Those who read go first: SQLite copies what is left of the log into the file when
+        // the last connection closes, and none is the last of two that close at once.
+        self.reads = None;
+        self.readers.drain(..).for_each(join);
+        self.jobs = None;
+        self.threads.get_mut().drain(..).for_each(join);
     }
 }
 

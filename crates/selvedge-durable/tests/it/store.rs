@@ -197,6 +197,17 @@ async fn a_damaged_page_is_named() {
 }
 
 #[tokio::test]
+async fn a_close_leaves_everything_in_one_file() {
+    for round in 0..40 {
+        let (world, folder) = world();
+        world.topic("t", Settings::default()).await;
+        world.publish("t", message("the last word")).await;
+        drop(world);
+        assert!(!folder.path().join("store.db-wal").exists(), "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn the_log_beside_the_file_stays_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
