@@ -24,8 +24,8 @@ use crate::{
 };
 
 pub use durable::{
-    AppApi, Compact, Durability, Durable, Missed, Overlap, Priorities, Push, PushMode, Redelivery,
-    Retention, Schedule, Start, Subscription, Topic,
+    AppApi, Compact, DeliveryRate, Durability, Durable, Missed, Overlap, Priorities, Push,
+    PushMode, Redelivery, Retention, Schedule, Start, Subscription, Topic,
 };
 
 const fn ms(millis: u64) -> Duration {
@@ -1016,6 +1016,12 @@ impl File {
         for (_, service) in self.services.iter_mut() {
             service.complete();
         }
+        for (_, subscription) in self.subscriptions.iter_mut() {
+            if let Some(limit) = subscription.rate.as_mut() {
+                let count = limit.rate.count;
+                limit.burst.or_default(Some(count));
+            }
+        }
         let mut taken: HashSet<String> = self
             .routes
             .iter()
@@ -1223,6 +1229,7 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
     look(Retention::OUTLINE);
     look(Subscription::OUTLINE);
     look(Redelivery::OUTLINE);
+    look(DeliveryRate::OUTLINE);
     look(Schedule::OUTLINE);
     look(Telemetry::OUTLINE);
     if Service::OUTLINE.keys.contains(&key) {

@@ -202,6 +202,20 @@ fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
             why,
             format!("start its consumers, or `DELETE {path}` if nobody needs it"),
         );
+    } else if let Some(rate) = status
+        .config
+        .rate
+        .filter(|_| status.throttled.is_some() && old >= BEHIND && status.lag > status.in_flight)
+    {
+        say(
+            Weight::Attention,
+            "throttled",
+            age,
+            format!("{} messages wait, {} are in hand", status.lag, status.in_flight),
+            format!("its `rate` of {} lets no more through", rate.rate),
+            "wait if it is a peak; raise `rate` if what stands behind the group can bear more"
+                .to_owned(),
+        );
     } else if old >= BEHIND && status.lag > status.in_flight {
         say(
             Weight::Attention,

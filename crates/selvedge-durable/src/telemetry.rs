@@ -191,6 +191,12 @@ fn groups(
     family("selvedge_group_paused", "gauge", "1 while it stands still.", &|it| {
         f64::from(u8::from(it.paused))
     });
+    family(
+        "selvedge_group_throttled",
+        "gauge",
+        "1 while its rate lets no message through.",
+        &|it| f64::from(u8::from(it.throttled.is_some())),
+    );
     type Counter = fn(&GroupCounts) -> &AtomicU64;
     let counted: [(&str, &str, &str, Counter); 5] = [
         (

@@ -16,83 +16,17 @@ use std::{
     sync::Arc,
 };
 
-use crate::{backoff, config::ConfigError, random::Rng, wall::Wall};
+use crate::{random::Rng, wall::Wall};
 
+mod config;
+mod lane;
+mod rate;
 #[cfg(test)]
 mod tests;
 
-/// How a group hands out messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How long a consumer may hold a message before it is offered again.
-    /// Default 30 s; 1 ms to 12 h.
-    pub lease: Duration,
-    /// Deliveries after which a message becomes a dead letter. Default 10, at least 1.
-    pub attempts: u32,
-    /// Whether messages of one key are delivered one after another. Default no.
-    pub ordered: bool,
-    /// Messages leased at one time. Default 10,000, at least 1.
-    pub in_flight_max: u32,
-    /// Unsettled messages below the cursor; the group looks no further ahead
-    /// while it has this many. Default 100,000, at least `in_flight_max`.
-    pub exceptions_max: u32,
-    /// Upper bound of the wait before the second delivery. Default 1 s.
-    pub retry_base: Duration,
-    /// Upper bound of any wait between deliveries. Default 5 min.
-    pub retry_cap: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_secs(30),
-            attempts: 10,
-            ordered: false,
-            in_flight_max: 10_000,
-            exceptions_max: 100_000,
-            retry_base: Duration::from_secs(1),
-            retry_cap: Duration::from_secs(300),
-        }
-    }
-}
-
-/// The longest lease a consumer can ask for.
-pub const LEASE_MAX: Duration = Duration::from_secs(12 * 3600);
-
-impl Config {
-    /// Whether a group can work with this.
-    ///
-    /// # Errors
-    ///
-    /// The first rule that is broken.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        ConfigError::require(
-            self.lease >= Duration::from_millis(1) && self.lease <= LEASE_MAX,
-            "lease",
-            "must be between 1 ms and 12 h",
-        )?;
-        ConfigError::require(self.attempts >= 1, "attempts", "must be at least 1")?;
-        ConfigError::require(self.in_flight_max >= 1, "in_flight_max", "must be at least 1")?;
-        ConfigError::require(
-            self.exceptions_max >= self.in_flight_max,
-            "exceptions_max",
-            "must be at least `in_flight_max`",
-        )?;
-        ConfigError::require(
-            self.retry_base <= self.retry_cap,
-            "retry_base",
-            "must not exceed `retry_cap`",
-        )
-    }
-
-    /// The wait before delivery number `attempt + 1`: full jitter under a bound
-    /// that doubles from `retry_base` to `retry_cap`.
-    fn backoff(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
-        let (base, cap) = (self.retry_base, self.retry_cap);
-        let bound = backoff::Config { base, cap, ..backoff::Config::default() };
-        bound.nominal(attempt.saturating_sub(1)).mul_f64(rng.unit())
-    }
-}
+pub use config::{Config, LEASE_MAX};
+pub use lane::pick_lane;
+pub use rate::Gate;
 
 /// Names one delivery: a later delivery of the same message has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,7 +135,8 @@ pub enum Offer {
     Blocked,
     /// Its key is parked: it is a dead letter.
     Dead(Cause),
-    /// The group holds as much as it may: look no further.
+    /// The group holds as much as it may, or its rate lets no more through now:
+    /// look no further.
     Full,
 }
 
@@ -247,6 +182,8 @@ pub struct Group {
     keys: HashMap<Arc<str>, VecDeque<u64>>,
     parked: HashMap<Arc<str>, u64>,
     in_flight: u32,
+    /// How often something may be handed out, if that is bounded.
+    gate: Option<Gate>,
     /// Positions whose exception changed since the last `drain_changes`.
     changed: Vec<u64>,
 }
@@ -256,6 +193,7 @@ impl Group {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
+            gate: config.rate.and_then(Gate::new),
             config,
             exceptions: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -277,6 +215,25 @@ impl Group {
     /// Puts back a parked key with the number of its dead letters.
     pub fn restore_parked(&mut self, key: &str, letters: u64) {
         self.parked.insert(Arc::from(key), letters);
+    }
+
+    /// Puts back how much of the rate was used, as [`Self::rate_used`] gave it.
+    pub fn restore_rate(&mut self, used: u64) {
+        if let Some(gate) = &mut self.gate {
+            gate.restore(used);
+        }
+    }
+
+    /// How much of the rate is used, as a word to be stored; 0 without a rate.
+    #[must_use]
+    pub fn rate_used(&self) -> u64 {
+        self.gate.as_ref().map_or(0, Gate::used)
+    }
+
+    /// When the rate lets the next message through, if not now.
+    #[must_use]
+    pub fn throttled(&self, now: Wall) -> Option<Wall> {
+        self.gate.as_ref()?.closed_until(now)
     }
 
     /// Looks at the message at the cursor, which the caller then moves past it
@@ -301,6 +258,9 @@ impl Group {
                 self.changed.push(position);
                 return Offer::Blocked;
             }
+        }
+        if !self.pass(now) {
+            return Offer::Full;
         }
         let key: Option<Arc<str>> = key.map(Arc::from);
         self.enqueue(position, key.as_ref());
@@ -328,7 +288,7 @@ impl Group {
             self.bury(position);
             return Some(Due::Dead { position, attempt, cause: Cause::LeaseExpired });
         }
-        if !expired && self.in_flight >= self.config.in_flight_max {
+        if (!expired && self.in_flight >= self.config.in_flight_max) || !self.pass(now) {
             return None;
         }
         let attempt = attempt + 1;
@@ -440,10 +400,11 @@ impl Group {
         }
     }
 
-    /// The next time at which [`Self::wake`] may answer without further input.
+    /// The next time at which [`Self::wake`] or [`Self::offer`] may answer
+    /// without further input.
     #[must_use]
-    pub fn next_wakeup(&self) -> Option<Wall> {
-        self.due.first().map(|&(until, _)| until)
+    pub fn next_wakeup(&self, now: Wall) -> Option<Wall> {
+        self.throttled(now).or_else(|| self.due.first().map(|&(until, _)| until))
     }
 
     /// Numbers for people.
@@ -486,6 +447,11 @@ impl Group {
         } else {
             Err(Stale { presented, current })
         }
+    }
+
+    /// Takes a delivery out of the rate, if there is one left.
+    fn pass(&mut self, now: Wall) -> bool {
+        self.gate.as_mut().is_none_or(|gate| gate.pass(now))
     }
 
     fn enqueue(&mut self, position: u64, key: Option<&Arc<str>>) {
@@ -576,16 +542,4 @@ impl Group {
             }
         });
     }
-}
-
-/// Which of ten priority lanes to take from: the head with the highest
-/// priority, where `ageing` spent waiting counts as one step, so that a low
-/// priority is late but never starved. `heads[p]` is when the first message of
-/// priority `p` was published.
-#[must_use]
-pub fn pick_lane(now: Wall, heads: &[Option<Wall>; 10], ageing: Duration) -> Option<usize> {
-    let step = ageing.as_micros().max(1);
-    let score = |lane: usize, at: Wall| now.since(at).as_micros() + step * lane as u128;
-    let waiting = heads.iter().enumerate().filter_map(|(lane, head)| head.map(|at| (lane, at)));
-    waiting.max_by_key(|&(lane, at)| (score(lane, at), lane)).map(|(lane, _)| lane)
 }

@@ -11,7 +11,7 @@ use selvedge_durable::{
     },
     topic::From,
 };
-use selvedge_patterns::wall::Wall;
+use selvedge_patterns::{limit, wall::Wall};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -91,12 +91,26 @@ struct GroupIn {
     retry_base: Option<Duration>,
     #[serde(deserialize_with = "wire::duration_field")]
     retry_cap: Option<Duration>,
+    /// `100/s`; without `burst` as many at once.
+    rate: Option<String>,
+    burst: Option<u32>,
     from: Option<Value>,
 }
 
 impl GroupIn {
     fn into_config(self) -> Result<(Config, From), Problem> {
         let default = Config::default();
+        let rate = match (&self.rate, self.burst) {
+            (Some(rate), burst) => {
+                let rate = wire::rate(rate)?;
+                let burst = burst.unwrap_or(rate.count);
+                Some(limit::Config { rate, burst, ..limit::Config::default() })
+            }
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Problem::malformed("`burst` needs a `rate` beside it".to_owned()));
+            }
+        };
         let config = Config {
             lease: self.lease.unwrap_or(default.lease),
             attempts: self.attempts.unwrap_or(default.attempts),
@@ -105,6 +119,7 @@ impl GroupIn {
             exceptions_max: self.exceptions_max.unwrap_or(default.exceptions_max),
             retry_base: self.retry_base.unwrap_or(default.retry_base),
             retry_cap: self.retry_cap.unwrap_or(default.retry_cap),
+            rate,
         };
         let from = self.from.map_or(Ok(From::First), |value| place(&value))?;
         Ok((config, from))
@@ -272,5 +287,8 @@ pub(super) fn status(status: &Status) -> Value {
         "ordered": status.config.ordered, "lag": status.lag, "in_flight": status.in_flight,
         "waiting": status.waiting, "dead": status.dead, "oldest": status.oldest.map(wire::time),
         "attempts_most": status.attempts_most,
+        "rate": status.config.rate.map(|rate| wire::show_rate(rate.rate)),
+        "burst": status.config.rate.map(|rate| rate.burst),
+        "throttled_until": status.throttled.map(wire::time),
     })
 }

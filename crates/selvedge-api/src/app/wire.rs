@@ -8,7 +8,7 @@ use selvedge_durable::{
     group::{Delivery, Receipt},
     topic::{From, Message, NewMessage, Place, Published},
 };
-use selvedge_patterns::wall::Wall;
+use selvedge_patterns::{limit::Rate, wall::Wall};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 
@@ -109,6 +109,31 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(millis).filter(|millis| *millis < 1 << 50).map(Duration::from_millis)
+}
+
+/// `100/s`, `6000/m`, `5/100ms`.
+pub(super) fn rate(text: &str) -> Result<Rate, Problem> {
+    let parsed = text.split_once('/').and_then(|(count, per)| {
+        let bare = per.starts_with(|c: char| c.is_ascii_alphabetic());
+        let per = if bare { duration(&format!("1{per}"))? } else { duration(per)? };
+        let count = count.parse().ok()?;
+        (!per.is_zero()).then_some(Rate { count, per })
+    });
+    parsed.ok_or_else(|| {
+        Problem::malformed(format!("`{text}` is not a rate such as `100/s` or `6000/m`"))
+    })
+}
+
+/// As [`rate`] reads it.
+pub(super) fn show_rate(rate: Rate) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let millis = rate.per.as_millis();
+    let fits = units.iter().find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit));
+    match fits {
+        Some((unit, name)) if millis == *unit => format!("{}/{name}", rate.count),
+        Some((unit, name)) => format!("{}/{}{name}", rate.count, millis / unit),
+        None => rate.to_string(),
+    }
 }
 
 /// A field that holds a duration with its unit.

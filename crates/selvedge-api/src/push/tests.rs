@@ -385,3 +385,20 @@ async fn no_more_requests_are_out_than_allowed_and_the_end_waits_for_them() {
     assert_eq!(bodies, (0..200).collect::<Vec<_>>());
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_push_obeys_the_rate_of_its_group() {
+    let (receiver, address) = Receiver::start(|_| (200, None)).await;
+    let rate = selvedge_patterns::limit::Rate { count: 1, per: Duration::from_secs(3600) };
+    let rate = selvedge_patterns::limit::Config { rate, burst: 2, ..Default::default() };
+    let group = GroupConfig { rate: Some(rate), ..GroupConfig::default() };
+    let mut world = World::new(address, group, Service::default()).await;
+    world.publish((0..5).map(|n| text("k", &n.to_string())).collect()).await;
+    world.push(config());
+    assert_eq!(receiver.has(2).await.len(), 2);
+    until(async || Some(world.status().await).filter(|status| status.lag == 3)).await;
+    let status = world.status().await;
+    assert!(status.throttled.is_some() && status.in_flight == 0, "{status:?}");
+    world.stop().await;
+    assert_eq!(receiver.bodies().len(), 2);
+}

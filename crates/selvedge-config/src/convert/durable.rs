@@ -7,7 +7,7 @@ use selvedge_durable::{
     schedule::{Missed, Overlap, PutSchedule},
     topic::{NewMessage, PutTopic, Settings},
 };
-use selvedge_patterns::{config::ConfigError, schedule::Recurrence};
+use selvedge_patterns::{config::ConfigError, limit, schedule::Recurrence};
 
 use super::{Convert, bytes};
 use crate::{
@@ -218,9 +218,17 @@ impl Convert<'_> {
             exceptions_max: *it.exceptions_max,
             retry_base: *it.retry.base,
             retry_cap: *it.retry.cap,
+            rate: it.rate.as_ref().map(|it| limit::Config {
+                rate: limit::Rate { count: it.rate.count, per: it.rate.per },
+                burst: it.burst.unwrap_or(it.rate.count),
+                ..limit::Config::default()
+            }),
         };
         self.sound(config.validate(), |key| {
-            it.retry.span_of(key).or_else(|| it.span_of(key)).unwrap_or_else(|| name.span())
+            let rate = it.rate.as_ref().and_then(|rate| rate.span_of(key));
+            rate.or_else(|| it.retry.span_of(key))
+                .or_else(|| it.span_of(key))
+                .unwrap_or_else(|| name.span())
         });
         PutGroup { topic: it.topic.as_str().to_owned(), group, config, from: it.from.0 }
     }

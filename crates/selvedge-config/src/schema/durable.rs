@@ -11,7 +11,7 @@ use crate::{
     read::{Definitions, Field, Named, Reader, Secret, Text, choice, section},
     show::Shown,
     tree::Node,
-    value::{self, Bytes},
+    value::{self, Bytes, Rate},
 };
 
 section! {
@@ -137,6 +137,8 @@ section! {
         in_flight_max: u32 = 10_000;
         /// Unsettled messages behind the newest delivered one; beyond it the group looks no further.
         exceptions_max: u32 = 100_000;
+        /// How often a message is handed out, however many consumers ask; a burst is let through first. A repeat counts too, `push` obeys, and processes on one database share it.
+        rate: Option<DeliveryRate> = None;
         /// Brings the messages to a service, instead of waiting for consumers to ask.
         push: Option<Push> = None;
     }
@@ -169,6 +171,16 @@ choice! {
         Binary = "binary",
         /// All of it as JSON in the body, where a signature covers it.
         Structured = "structured",
+    }
+}
+
+section! {
+    /// How often a group hands out a message.
+    DeliveryRate: "a rate", short "rate" {
+        /// In the long run.
+        rate: Rate;
+        /// At once after a pause; by default the number in `rate`.
+        burst: Option<u32> = None;
     }
 }
 

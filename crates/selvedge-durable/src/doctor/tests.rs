@@ -14,6 +14,7 @@ fn status(old: u64) -> Status {
         group: "g".to_owned(),
         config: Config::default(),
         paused: false,
+        throttled: None,
         lag: 1,
         in_flight: 0,
         waiting: 0,
@@ -58,6 +59,16 @@ fn a_store_at_rest_has_no_findings() {
     let settled = Status { lag: 0, oldest: None, ..status(0) };
     assert_eq!(kinds(settled, nobody()), [""; 0]);
     assert_eq!(kinds(status(3), asked(2)), [""; 0]);
+}
+
+#[test]
+fn a_group_that_its_rate_holds_back_is_not_blamed_on_its_consumers() {
+    let rate = selvedge_patterns::limit::Config::default();
+    let config = Config { rate: Some(rate), ..Config::default() };
+    let behind = Status { config, throttled: Some(NOW + UNATTENDED), ..status(BEHIND.as_secs()) };
+    assert_eq!(kinds(behind.clone(), asked(1)), ["throttled"]);
+    assert_eq!(kinds(behind.clone(), nobody()), ["unattended"], "a rate without consumers is none");
+    assert_eq!(kinds(Status { throttled: None, ..behind }, asked(1)), ["behind"]);
 }
 
 #[test]

@@ -178,6 +178,8 @@ pub struct Status {
     pub config: Config,
     /// Whether it stands still.
     pub paused: bool,
+    /// When its rate lets the next message through, if not now.
+    pub throttled: Option<Wall>,
     /// Messages that nobody has settled: unseen ones and exceptions.
     pub lag: u64,
     /// Of these, leased at the moment.

@@ -9,7 +9,11 @@ const APPLICATION_ID: i32 = 0x5356_4447;
 
 /// Forward only: step `n` takes a file from version `n` to `n + 1`. A step that
 /// was released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+];
 
 /// The version this program writes.
 pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -21,12 +21,16 @@ use super::{
 use crate::{
     Error,
     group::{
-        Cause, Config, DeadLetter, DeleteGroup, Delivery, Discard, Extend, GetGroup,
-        ListDeadLetters, ListGroups, Pause, PutGroup, Receipt, Receive, Redrive, Reply, Seek,
-        Settle, Settled, Stale, Status, Verdict,
+        Cause, DeadLetter, DeleteGroup, Delivery, Discard, Extend, ListDeadLetters, Pause,
+        PutGroup, Receipt, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status, Verdict,
     },
     topic::{Message, PRIORITY_DEFAULT},
 };
+
+mod settings;
+mod status;
+
+use status::status;
 
 /// Bytes of a consumer's reason that are kept.
 const REASON_BYTES: usize = 4096;
@@ -59,21 +63,6 @@ impl Groups {
     }
 }
 
-const CONFIG: &str =
-    "lease, attempts, ordered, in_flight_max, exceptions_max, retry_base, retry_cap";
-
-fn config(row: &impl Row, at: usize) -> Result<Config, Error> {
-    Ok(Config {
-        lease: row.get(at)?,
-        attempts: row.get(at + 1)?,
-        ordered: row.get(at + 2)?,
-        in_flight_max: row.get(at + 3)?,
-        exceptions_max: row.get(at + 4)?,
-        retry_base: row.get(at + 5)?,
-        retry_cap: row.get(at + 6)?,
-    })
-}
-
 fn numbers(db: &impl Db, topic: &str, group: &str) -> Result<(i64, i64), Error> {
     let topic_id = topic_id(db, topic)?;
     let id = db.find(
@@ -99,12 +88,16 @@ fn exception(row: &impl Row, at: usize) -> Result<Exception, Error> {
 }
 
 fn load(db: &impl Db, id: i64) -> Result<Live, Error> {
-    let sql = format!("SELECT topic, paused, fence, {CONFIG} FROM groups WHERE id = ?1");
-    let (topic, paused, fence, config) = db.one(&sql, &values![id], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, config(row, 3)?))
+    let sql = format!(
+        "SELECT topic, paused, fence, rate_used, {} FROM groups WHERE id = ?1",
+        settings::COLUMNS
+    );
+    let (topic, paused, fence, used, config) = db.one(&sql, &values![id], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, settings::read(row, 4)?))
     })?;
     let ordered = config.ordered;
     let mut core = Group::new(config);
+    core.restore_rate(used);
     let sql = "SELECT position, attempt, fence, state, until, key FROM exceptions
          WHERE grp = ?1 ORDER BY position";
     db.each(sql, &values![id], |row| {
@@ -229,7 +222,7 @@ impl<D: Db> Tx<D> {
         }
         let live = self.groups.live.get(&id).filter(|live| !live.paused);
         // What is due now and was not taken waits for room, not for time.
-        Ok(live.and_then(|live| live.core.next_wakeup()).filter(|&at| at > self.now))
+        Ok(live.and_then(|live| live.core.next_wakeup(self.now)).filter(|&at| at > self.now))
     }
 
     /// The lowest position of a topic that some group has not settled.
@@ -334,8 +327,8 @@ impl<D: Db> Tx<D> {
         if !taken.deliveries.is_empty() {
             live.fence = taken.fence;
             self.db.write(
-                "UPDATE groups SET fence = ?2 WHERE id = ?1",
-                &values![live.id, live.fence],
+                "UPDATE groups SET fence = ?2, rate_used = ?3 WHERE id = ?1",
+                &values![live.id, live.fence, live.core.rate_used()],
             )?;
         }
         Ok(taken.deliveries)
@@ -524,49 +517,42 @@ impl Apply for PutGroup {
         self.config.validate()?;
         let topic = tx.topic(&self.topic)?;
         let (topic_id, next, priorities) = (topic.id, topic.next, topic.settings.priorities);
-        let c = &self.config;
-        let values = values![
-            topic_id,
-            &self.group,
-            c.lease,
-            c.attempts,
-            c.ordered,
-            c.in_flight_max,
-            c.exceptions_max,
-            c.retry_base,
-            c.retry_cap,
-        ];
+        let mut row = values![topic_id, &self.group].to_vec();
+        row.extend(settings::write(&self.config));
         match tx.group_numbers(&self.topic, &self.group) {
             Ok((_, id)) => {
-                let ordered: bool =
-                    tx.db.one("SELECT ordered FROM groups WHERE id = ?1", &values![id], |row| {
-                        row.get(0)
-                    })?;
-                if ordered != c.ordered {
+                let sql = format!("SELECT {} FROM groups WHERE id = ?1", settings::COLUMNS);
+                let before = tx.db.one(&sql, &values![id], |row| settings::read(row, 0))?;
+                if before.ordered != self.config.ordered {
                     let (kind, name) = ("group", self.group.clone());
                     return Err(Error::Exists { kind, name, difference: "`ordered`" });
                 }
-                tx.db.write(
-                    "UPDATE groups SET lease = ?3, attempts = ?4, ordered = ?5, in_flight_max = ?6,
-                     exceptions_max = ?7, retry_base = ?8, retry_cap = ?9
-                     WHERE topic = ?1 AND name = ?2",
-                    &values,
-                )?;
+                let sql = format!(
+                    "UPDATE groups SET ({}) = ({}) WHERE topic = ?1 AND name = ?2",
+                    settings::COLUMNS,
+                    settings::parameters(3)
+                );
+                tx.db.write(&sql, &row)?;
+                if before.rate != self.config.rate {
+                    // What was used of another rate says nothing about this one.
+                    tx.db.write("UPDATE groups SET rate_used = 0 WHERE id = ?1", &values![id])?;
+                }
                 tx.groups.live.remove(&id);
             }
             Err(Error::NotFound { kind: "group", .. }) => {
                 let sql = format!(
-                    "INSERT INTO groups (topic, name, {CONFIG}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)
-                     RETURNING id"
+                    "INSERT INTO groups (topic, name, {}) VALUES (?1, ?2, {}) RETURNING id",
+                    settings::COLUMNS,
+                    settings::parameters(3)
                 );
-                let id = tx.db.one(&sql, &values, |row| row.get(0))?;
+                let id = tx.db.one(&sql, &row, |row| row.get(0))?;
                 let start = resolve(&tx.db, (topic_id, next), self.from)?;
                 put_cursors(&tx.db, id, start, priorities)?;
             }
             Err(error) => return Err(error),
         }
         tx.stirred.push(topic_id);
-        status(&tx.db, &self.topic, &self.group)
+        status(&tx.db, tx.now, &self.topic, &self.group)
     }
 }
 
@@ -704,101 +690,6 @@ impl Apply for Discard {
         }
         tx.put_back(live)?;
         Ok(letters.len() as u64)
-    }
-}
-
-fn status(db: &impl Db, topic: &str, group: &str) -> Result<Status, Error> {
-    let (topic_id, id) = numbers(db, topic, group)?;
-    let sql = format!("SELECT paused, {CONFIG} FROM groups WHERE id = ?1");
-    let (paused, config) = db.one(&sql, &values![id], |row| Ok((row.get(0)?, config(row, 1)?)))?;
-    let priorities: bool =
-        db.one("SELECT priorities FROM topics WHERE id = ?1", &values![topic_id], |row| {
-            row.get(0)
-        })?;
-    let cursors = load_cursors(db, id)?;
-    let (unseen, unseen_at) = unseen(db, topic_id, cursors, priorities)?;
-    let (in_flight, waiting, attempts_most, floor): (u64, u64, u32, Option<u64>) = db.one(
-        "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state <> 0),
-             coalesce(max(attempt), 0), min(position) FROM exceptions WHERE grp = ?1",
-        &values![id],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-    )?;
-    let floor_at = match floor {
-        Some(position) => fetch(db, topic_id, id, position)?.map(|message| message.at),
-        None => None,
-    };
-    let dead = db.one(
-        "SELECT count(*) FROM dead_letters WHERE grp = ?1 AND redriven = 0",
-        &values![id],
-        |row| row.get(0),
-    )?;
-    Ok(Status {
-        topic: topic.to_owned(),
-        group: group.to_owned(),
-        config,
-        paused,
-        lag: unseen + in_flight + waiting,
-        in_flight,
-        waiting,
-        dead,
-        oldest: floor_at.into_iter().chain(unseen_at).min(),
-        attempts_most,
-    })
-}
-
-/// Messages beyond the cursors, and when the first of them entered the log.
-fn unseen(
-    db: &impl Db,
-    topic: i64,
-    cursors: [u64; 10],
-    priorities: bool,
-) -> Result<(u64, Option<Wall>), Error> {
-    if priorities {
-        let sql = "SELECT count(*), min(at) FROM lanes
-             WHERE topic = ?1 AND priority = ?2 AND position >= ?3";
-        let (mut count, mut oldest) = (0, None);
-        for (lane, cursor) in cursors.iter().enumerate() {
-            let (more, first): (u64, Option<Wall>) =
-                db.one(sql, &values![topic, lane, *cursor], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            count += more;
-            oldest = oldest.into_iter().chain(first).min();
-        }
-        return Ok((count, oldest));
-    }
-    // Positions are dense, so the ends tell the number (compaction makes it an upper bound).
-    let cursor = cursors[usize::from(PRIORITY_DEFAULT)];
-    let sql = "SELECT id, at FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1";
-    let range = values![row_id(topic, cursor), row_id(topic + 1, 0)];
-    let Some((first, oldest)) =
-        db.find(sql, &range, |row| Ok((record::position(row.get(0)?), row.get(1)?)))?
-    else {
-        return Ok((0, None));
-    };
-    let last: i64 =
-        db.one("SELECT max(id) FROM messages WHERE id >= ?1 AND id < ?2", &range, |row| {
-            row.get(0)
-        })?;
-    Ok((record::position(last) + 1 - first, oldest))
-}
-
-impl Look for GetGroup {
-    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Status, Error> {
-        status(reader.db, &self.topic, &self.group)
-    }
-}
-
-impl Look for ListGroups {
-    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Status>, Error> {
-        if let Some(topic) = &self.topic {
-            topic_id(reader.db, topic)?;
-        }
-        let sql = "SELECT t.name, g.name FROM groups g JOIN topics t ON t.id = g.topic
-             WHERE t.name = coalesce(?1, t.name) ORDER BY t.name, g.name";
-        let names: Vec<(String, String)> =
-            reader
-                .db
-                .all(sql, &values![self.topic.as_deref()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        names.into_iter().map(|(topic, group)| status(reader.db, &topic, &group)).collect()
     }
 }
 

@@ -18,6 +18,7 @@ macro_rules! cases {
 
 pub(crate) mod aggregates;
 pub(crate) mod groups;
+pub(crate) mod levelling;
 pub(crate) mod projections;
 pub(crate) mod schedules;
 pub(crate) mod state;
@@ -130,6 +131,7 @@ macro_rules! suite {
     ($open:path) => {
         crate::conformance::topics::suite!($open);
         crate::conformance::groups::suite!($open);
+        crate::conformance::levelling::suite!($open);
         crate::conformance::streams::suite!($open);
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);

@@ -8,9 +8,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use selvedge_durable::{Config, ManualClock, Postgres};
+use selvedge_durable::{
+    Config, ManualClock, Postgres, group::Config as GroupConfig, topic::Settings,
+};
 
-use crate::conformance::{TestEngine, World, start, suite};
+use crate::conformance::{TestEngine, World, message, start, suite};
 use server::Server;
 
 suite!(crate::postgres::world);
@@ -36,4 +38,26 @@ pub(crate) fn world() -> (World<Postgres>, Server) {
         Config { clock: clock.clone(), schema: schema(), ..Config::postgres(server.url()) };
     let engine = Postgres::open(config).unwrap();
     (World { engine, clock }, server)
+}
+
+#[tokio::test]
+async fn processes_on_one_database_share_a_rate() {
+    let server = Server::shared();
+    let clock = Arc::new(ManualClock::new(start()));
+    let config =
+        Config { clock: clock.clone(), schema: schema(), ..Config::postgres(server.url()) };
+    let one = World { engine: Postgres::open(config.clone()).unwrap(), clock: clock.clone() };
+    let two = World { engine: Postgres::open(config).unwrap(), clock };
+    one.topic("t", Settings::default()).await;
+    let rate = selvedge_patterns::limit::Config { burst: 5, ..Default::default() };
+    one.group("t", "g", GroupConfig { rate: Some(rate), ..GroupConfig::default() }).await;
+    for n in 0..20 {
+        one.publish("t", message(&n.to_string())).await;
+    }
+    assert_eq!(one.receive("t", "g", 3).await.len(), 3);
+    assert_eq!(two.receive("t", "g", 9).await.len(), 2);
+    assert_eq!(one.receive("t", "g", 9).await.len(), 0);
+    one.clock.advance(std::time::Duration::from_millis(20));
+    assert_eq!(two.receive("t", "g", 1).await.len(), 1);
+    assert_eq!(one.receive("t", "g", 9).await.len(), 1);
 }

@@ -267,3 +267,19 @@ async fn a_flipped_bit_is_named_wherever_it_is() {
         assert!(problems.iter().any(|problem| problem.contains(named)), "{needle}: {problems:?}");
     }
 }
+
+#[tokio::test]
+async fn a_rate_grants_nothing_more_after_a_restart() {
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    let rate = selvedge_patterns::limit::Config { burst: 3, ..Default::default() };
+    world.group("t", "g", GroupConfig { rate: Some(rate), ..GroupConfig::default() }).await;
+    for n in 0..9 {
+        world.publish("t", message(&n.to_string())).await;
+    }
+    assert_eq!(world.receive("t", "g", 9).await.len(), 3);
+    let world = reopen(world, &folder);
+    assert_eq!(world.receive("t", "g", 9).await.len(), 0);
+    world.pass(Duration::from_millis(10)).await;
+    assert_eq!(world.receive("t", "g", 9).await.len(), 1);
+}

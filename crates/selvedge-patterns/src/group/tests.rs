@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::random::SplitMix64;
+use crate::{limit, random::SplitMix64};
 
 fn group(config: Config) -> Group {
     Group::new(config)
@@ -40,7 +40,7 @@ fn an_acknowledged_message_leaves_no_trace() {
         "the receipt of the only delivery counts"
     );
     assert_eq!(group.view().exceptions, 0);
-    assert_eq!(group.next_wakeup(), None);
+    assert_eq!(group.next_wakeup(at(1)), None);
 }
 
 #[test]
@@ -274,4 +274,20 @@ proptest! {
             prop_assert_eq!(group.wake(now, fence + step), copy.wake(now, fence + step));
         }
     }
+}
+
+#[test]
+fn a_rate_spaces_deliveries_and_repeats_alike() {
+    let rate = limit::Config { rate: limit::Rate::per_second(1), burst: 2, ..Default::default() };
+    let mut group = group(Config { rate: Some(rate), ..Config::default() });
+    let first = deliver(group.offer(at(0), 1, 1, None));
+    deliver(group.offer(at(0), 2, 2, None));
+    assert_eq!(group.offer(at(0), 3, 3, None), Offer::Full);
+    assert_eq!((group.throttled(at(0)), group.next_wakeup(at(0))), (Some(at(1)), Some(at(1))));
+    let again = Verdict::Retry { after: Some(Duration::ZERO) };
+    group.settle(at(0), first, again, &mut rng()).unwrap();
+    assert_eq!(group.wake(at(0), 3), None, "a repeat needs leave too");
+    assert_eq!(due(group.wake(at(1), 3)).position, 1);
+    assert_eq!(group.offer(at(1), 4, 3, None), Offer::Full);
+    deliver(group.offer(at(2), 4, 3, None));
 }

@@ -11,7 +11,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// The TAT of a limit that nothing was taken from.
-pub(super) const FRESH: u64 = 0;
+pub(crate) const FRESH: u64 = 0;
 
 /// The TAT as one atomic word: a decision is one load and one exchange.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Tat {
 }
 
 /// Asks to let `cost` pass at once, for a `tat` that nobody else has.
-pub(super) fn admit(now: Instant, pace: &Pace, tat: &mut u64, cost: u32) -> Decision {
+pub(crate) fn admit(now: Instant, pace: &Pace, tat: &mut u64, cost: u32) -> Decision {
     let units = pace.cost(cost)?;
     let Some((next, level)) = take(pace, *tat, pace.units(now), units) else {
         return Err(refuse(now, pace, *tat, cost));

@@ -357,3 +357,23 @@ async fn a_semaphore_lets_a_few_in() {
     world.ok("POST", "/v1/leases/slots/release", json!({"token": second["token"]})).await;
     assert!(acquire("c").await.status.is_success());
 }
+
+#[tokio::test]
+async fn a_group_with_a_rate_hands_out_as_it_was_told() {
+    let world = world().await;
+    world.queue().await;
+    let group = "/v1/topics/t/groups/g";
+    world.ok("PUT", group, json!({"rate": "2/h", "burst": 3})).await;
+    let messages: Vec<Value> = (0..5).map(|n| json!({"data": n})).collect();
+    world.ok("POST", "/v1/topics/t/batch", json!({"messages": messages})).await;
+    let got = world.ok("POST", &format!("{group}/receive"), Value::Null).await;
+    assert_eq!(got["messages"].as_array().unwrap().len(), 3);
+    let got = world.ok("POST", &format!("{group}/receive"), Value::Null).await;
+    assert_eq!(got, json!({"messages": []}));
+    let status = world.ok("GET", group, Value::Null).await;
+    assert_eq!((&status["rate"], &status["burst"]), (&json!("2/h"), &json!(3)));
+    assert!(status["throttled_until"].is_string(), "{status}");
+    for wrong in [json!({"rate": "2"}), json!({"burst": 3}), json!({"rate": "1/0s"})] {
+        assert_eq!(world.json("PUT", group, wrong).await.code(), "SV0440");
+    }
+}

@@ -1,0 +1,61 @@
+//! What a group was told, in columns.
+
+use std::time::Duration;
+
+use selvedge_patterns::limit;
+
+use crate::{
+    Error,
+    group::Config,
+    store::driver::{Row, Value},
+};
+
+/// The columns, in the order of [`read`] and [`write`].
+pub(super) const COLUMNS: &str = "lease, attempts, ordered, in_flight_max, exceptions_max, \
+     retry_base, retry_cap, rate_count, rate_per, rate_burst";
+
+/// How many there are.
+const COUNT: usize = 10;
+
+/// `?from, …`: a parameter for each column.
+pub(super) fn parameters(from: usize) -> String {
+    let each: Vec<String> = (from..from + COUNT).map(|n| format!("?{n}")).collect();
+    each.join(", ")
+}
+
+pub(super) fn read(row: &impl Row, at: usize) -> Result<Config, Error> {
+    let rate = match row.get::<u32>(at + 7)? {
+        0 => None,
+        count => Some(limit::Config {
+            rate: limit::Rate { count, per: row.get(at + 8)? },
+            burst: row.get(at + 9)?,
+            ..limit::Config::default()
+        }),
+    };
+    Ok(Config {
+        lease: row.get(at)?,
+        attempts: row.get(at + 1)?,
+        ordered: row.get(at + 2)?,
+        in_flight_max: row.get(at + 3)?,
+        exceptions_max: row.get(at + 4)?,
+        retry_base: row.get(at + 5)?,
+        retry_cap: row.get(at + 6)?,
+        rate,
+    })
+}
+
+pub(super) fn write(config: &Config) -> [Value<'static>; COUNT] {
+    let rate = config.rate;
+    [
+        config.lease.into(),
+        config.attempts.into(),
+        config.ordered.into(),
+        config.in_flight_max.into(),
+        config.exceptions_max.into(),
+        config.retry_base.into(),
+        config.retry_cap.into(),
+        rate.map_or(0, |it| it.rate.count).into(),
+        rate.map_or(Duration::ZERO, |it| it.rate.per).into(),
+        rate.map_or(0, |it| it.burst).into(),
+    ]
+}
