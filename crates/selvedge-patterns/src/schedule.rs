@@ -227,8 +227,8 @@ impl Cron {
     }
 
     /// The first matching moment after `after`, or `None` if there is none in
-    /// the eight years that hold every combination of date and weekday that
-    /// exists around a leap day.
+    /// forty years: 29 February falls on a given weekday every 28, or every 40
+    /// across a century without a leap day.
     #[must_use]
     pub fn next(&self, after: Wall, zone: &impl Zone) -> Option<Wall> {
         // A fold shows the same civil time twice, a gap lies between two:

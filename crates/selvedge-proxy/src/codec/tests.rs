@@ -1,61 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-const BYTES_MAX: usize = 8192;
-
-/// A response as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Read {
-    status: u16,
-    fields: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
-    trailers: usize,
-    keep: bool,
-    /// All of the body was there.
-    whole: bool,
-    /// Bytes that do not belong to it.
-    rest: Vec<u8>,
-}
-
-/// Reads `pieces` one after the other, as far as they go.
-fn read<'a>(
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-    to_head: bool,
-) -> Result<Option<Read>, Wrong> {
-    let mut buffer = BytesMut::new();
-    let mut heads = HeadReader::new(BYTES_MAX);
-    let mut head: Option<Head> = None;
-    let (mut body, mut trailers) = (Vec::new(), 0);
-    for piece in pieces {
-        buffer.extend_from_slice(piece);
-        if head.is_none() {
-            head = heads.next(&mut buffer, to_head)?;
-        }
-        let Some(head) = &mut head else { continue };
-        loop {
-            match head.decoder.next(&mut buffer)? {
-                Piece::Data(data) => body.extend_from_slice(&data),
-                Piece::Trailers(fields) => trailers = fields.len(),
-                Piece::End | Piece::More => break,
-            }
-        }
-    }
-    Ok(head.map(|head| Read {
-        status: head.response.status().as_u16(),
-        fields: head
-            .response
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-            .collect(),
-        body,
-        trailers,
-        keep: head.keep,
-        whole: head.decoder.is_done(),
-        rest: buffer.to_vec(),
-    }))
-}
+use crate::fuzzing::{Read, read};
 
 fn whole(bytes: &str) -> Read {
     read([bytes.as_bytes()], false).unwrap().unwrap()

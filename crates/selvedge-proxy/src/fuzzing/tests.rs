@@ -78,3 +78,12 @@ fn cuts_do_not_change_what_the_guard_says() {
 fn no_header_survives_that_must_not() {
     run("headers", |bytes, _| super::headers(bytes));
 }
+
+#[test]
+fn cuts_do_not_change_what_a_response_says() {
+    // The first byte of a seed is how the target cuts it, and whether a HEAD was asked.
+    run("response", |bytes, rng| {
+        let step = 1 + (rng.next_u64() % 64) as usize;
+        super::response(bytes.get(1..).unwrap_or_default(), step, rng.next_u64() & 1 == 0);
+    });
+}
