@@ -24,6 +24,7 @@ pub mod projection;
 mod sqlite;
 mod store;
 mod telemetry;
+mod watch;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
@@ -35,3 +36,4 @@ pub use operation::{
 pub use postgres::Postgres;
 pub use sqlite::{Sqlite, backup, compact, verify};
 pub use store::Store;
+pub use watch::{Subject, Watch};

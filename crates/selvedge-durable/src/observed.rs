@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use selvedge_patterns::{group::Settled, wall::Wall};
 
 use crate::{
-    Answer, Clock, Engine, Error, Operation,
+    Answer, Clock, Engine, Error, Operation, Subject, Watch,
     doctor::{self, Snapshot},
     group::{ListDeadLetters, ListGroups},
     schedule::ListSchedules,
@@ -321,5 +321,9 @@ impl<E: Engine> Engine for Observed<E> {
             }
             answer
         }
+    }
+
+    fn watch(&self, subject: Subject) -> Watch {
+        self.engine.watch(subject)
     }
 }

@@ -10,9 +10,12 @@ pub mod state;
 pub mod stream;
 pub mod topic;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use crate::Error;
+use crate::{Error, Subject, Watch};
+
+/// How often an engine is looked at that does not tell what happens.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One kind of request: an [`Operation`] with the type of its answer.
 pub trait Request: Sized + Send + 'static {
@@ -44,6 +47,13 @@ pub trait Engine: Clone + Send + Sync + 'static {
         &self,
         operations: Vec<Operation>,
     ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + 'static + use<Self>;
+
+    /// Tells when something of `subject` may have changed, as soon as it can be
+    /// read. Unless an engine says better: that 50 ms have passed.
+    fn watch(&self, subject: Subject) -> Watch {
+        let _ = subject;
+        Watch::every(LOOK_EVERY)
+    }
 }
 
 macro_rules! operations {

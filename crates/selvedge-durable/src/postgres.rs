@@ -24,7 +24,7 @@ use std::{future::Future, sync::Arc};
 use tokio::{runtime::Runtime, sync::oneshot};
 use tokio_postgres::error::SqlState;
 
-use crate::{Answer, Config, Engine, Error, Operation, Store};
+use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch};
 use driver::PostgresDb;
 use members::{Heard, Member};
 use session::{Address, Dialer, Session};
@@ -67,7 +67,8 @@ impl Postgres {
         };
         let writer = connect(Some(member))?;
         let readers = (0..config.readers).map(|_| connect(None)).collect::<Result<_, Error>>()?;
-        let store = Store::start(config, writer, readers, Vec::new(), None)?;
+        let bells = heard.bells.clone();
+        let store = Store::start(config, writer, readers, Vec::new(), bells, None)?;
         let (stop, stopped) = oneshot::channel();
         let listener = listen::start(address, me, heard, store.nudge()?, stopped)?;
         store.accompany(listener, stop);
@@ -95,6 +96,10 @@ impl Engine for Postgres {
         operations: Vec<Operation>,
     ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + use<> {
         self.0.transact(operations)
+    }
+
+    fn watch(&self, subject: Subject) -> Watch {
+        self.0.watch(subject)
     }
 }
 

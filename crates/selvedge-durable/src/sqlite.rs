@@ -11,11 +11,12 @@ use std::{
     fs::{File, TryLockError},
     future::Future,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{Answer, Config, Engine, Error, Operation, Store};
+use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch};
 
 use driver::SqliteDb;
 pub use upkeep::{backup, compact, verify};
@@ -45,7 +46,8 @@ impl Sqlite {
         let readers = (0..config.readers)
             .map(|_| connect(&config, true).map(SqliteDb::reader))
             .collect::<Result<_, _>>()?;
-        Store::start(config, writer, readers, vec![checkpointer], Some(lock)).map(Self)
+        let bells = Arc::default();
+        Store::start(config, writer, readers, vec![checkpointer], bells, Some(lock)).map(Self)
     }
 }
 
@@ -69,6 +71,10 @@ impl Engine for Sqlite {
         operations: Vec<Operation>,
     ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + use<> {
         self.0.transact(operations)
+    }
+
+    fn watch(&self, subject: Subject) -> Watch {
+        self.0.watch(subject)
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use selvedge_patterns::wall::Wall;
 use tokio::sync::oneshot;
 
-use crate::{Answer, Config, Engine, Error, Operation, Request};
+use crate::{Answer, Config, Engine, Error, Operation, Request, Subject, Watch, watch::Bells};
 
 pub(crate) use driver::Db;
 pub(crate) use writer::Tx;
@@ -52,10 +52,19 @@ struct Shared {
     readers: Vec<JoinHandle<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     queued: Arc<AtomicUsize>,
+    work: Arc<Work>,
+    bells: Arc<Bells>,
     config: Arc<Config>,
     /// Dropped when the store closes; a thread that accompanies it sees that.
     stop: Mutex<Option<oneshot::Sender<()>>>,
     _lock: Option<File>,
+}
+
+/// What a store has been busy with since it was opened; what waits adds nothing.
+#[derive(Debug, Default)]
+struct Work {
+    transactions: AtomicU64,
+    reads: AtomicU64,
 }
 
 type Reply = oneshot::Sender<Result<Vec<Answer>, Error>>;
@@ -113,19 +122,22 @@ impl Store {
         writer: D,
         readers: Vec<D>,
         others: Vec<JoinHandle<()>>,
+        bells: Arc<Bells>,
         lock: Option<File>,
     ) -> Result<Self, Error> {
         let config = Arc::new(config);
         let (jobs, job_queue) = mpsc::sync_channel(config.queue_max);
         let (reads, read_queue) = mpsc::sync_channel(READS_MAX);
         let queued = Arc::new(AtomicUsize::new(0));
-        let writer = writer::Writer::new(writer, config.clone(), job_queue, queued.clone())?;
+        let work = Arc::new(Work::default());
+        let shared = (queued.clone(), work.clone(), bells.clone());
+        let writer = writer::Writer::new(writer, config.clone(), job_queue, shared)?;
         let mut threads = vec![spawn("selvedge-writer", move || writer.run())?];
         threads.extend(others);
         let read_queue = Arc::new(Mutex::new(read_queue));
         let read = |db| {
-            let (queue, config) = (read_queue.clone(), config.clone());
-            spawn("selvedge-reader", move || serve_reads(&db, &queue, &config))
+            let (queue, config, work) = (read_queue.clone(), config.clone(), work.clone());
+            spawn("selvedge-reader", move || serve_reads(&db, &queue, &config, &work))
         };
         let readers = readers.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Shared {
@@ -134,6 +146,8 @@ impl Store {
             readers,
             threads: Mutex::new(threads),
             queued,
+            work,
+            bells,
             config,
             stop: Mutex::new(None),
             _lock: lock,
@@ -176,6 +190,18 @@ impl Store {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.0.queued.load(Ordering::Relaxed)
+    }
+
+    /// Transactions of the writer since the store was opened.
+    #[must_use]
+    pub fn transactions(&self) -> u64 {
+        self.0.work.transactions.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were read for since the store was opened.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.0.work.reads.load(Ordering::Relaxed)
     }
 
     /// Makes the writer look at the clock, and answers when it has done what
@@ -228,6 +254,10 @@ impl Engine for Store {
             answer
         }
     }
+
+    fn watch(&self, subject: Subject) -> Watch {
+        self.0.bells.watch(subject)
+    }
 }
 
 impl Drop for Shared {
@@ -247,9 +277,15 @@ impl Drop for Shared {
     }
 }
 
-fn serve_reads<D: Db>(db: &D, queue: &Mutex<mpsc::Receiver<ReadJob>>, config: &Config) {
+fn serve_reads<D: Db>(
+    db: &D,
+    queue: &Mutex<mpsc::Receiver<ReadJob>>,
+    config: &Config,
+    work: &Work,
+) {
     loop {
         let Ok(job) = queue.lock().recv() else { return };
+        work.reads.fetch_add(1, Ordering::Relaxed);
         let reader = Reader { db, now: config.clock.now(), config };
         let answers = consistent(db, || {
             job.operations.into_iter().map(|operation| operation.look(&reader)).collect()

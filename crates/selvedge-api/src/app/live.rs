@@ -2,9 +2,8 @@
 //! messages of a topic, events of streams, holders of a lease. And waiting for
 //! a position before a read.
 //!
-//! A group's deliveries are waited for in the store; what else is watched is
-//! looked at again and again, soon after something came and seldom when nothing
-//! does. A client that comes back says in `Last-Event-ID` what it has seen.
+//! A group's deliveries are waited for in the store; of everything else the
+//! store tells when it changes, and it is looked at then. A client that comes back says in `Last-Event-ID` what it has seen.
 
 use std::{
     convert::Infallible,
@@ -16,20 +15,24 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
-use http_body_util::{Either, channel::Channel};
+use http_body_util::{
+    Either,
+    channel::{Channel, Sender},
+};
 use selvedge_durable::{
-    Engine, Error,
+    Clock, Engine, Error, Subject, SystemClock, Watch,
     group::Receive,
     lease::{GetLease, Holder},
-    stream::{ReadEvents, ReadStream},
+    stream::{Event, ReadEvents, ReadStream},
     topic::{From, GetTopic, ReadTopic},
 };
+use selvedge_patterns::wall::Wall;
 use serde_json::Value;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -39,11 +42,14 @@ use super::{
 
 /// A line that says nothing, so that both ends know that the other is there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Between two looks, right after something came and when nothing does.
-const LOOK_SOON: Duration = Duration::from_millis(10);
-const LOOK_SELDOM: Duration = Duration::from_millis(500);
 /// Items that one look brings.
 const PAGE: usize = 100;
+/// A look that brings fewer bytes was not cut short: the store's answers end at 4 MiB.
+const PAGE_BYTES: usize = 1 << 20;
+/// Bytes that go out together.
+const TOGETHER_MAX: usize = 64 << 10;
+/// How long after the end of a lease one looks whether it is over.
+const AFTER_END: Duration = Duration::from_millis(1);
 
 /// Whether the client wants what comes as it comes.
 pub(super) fn wanted<E>(call: &Call<'_, E>) -> bool {
@@ -57,47 +63,76 @@ fn event(kind: &str, id: Option<u64>, data: &Value) -> Bytes {
     Bytes::from(format!("{id}event: {kind}\ndata: {data}\n\n"))
 }
 
+/// What one look brought, and what to wait for before the next.
+struct Look {
+    pieces: Vec<Bytes>,
+    /// Whether there may be more at once.
+    more: bool,
+    /// When to look again though nothing is heard.
+    at: Option<Wall>,
+}
+
+impl Look {
+    /// A page of something, which took so many bytes in the store. There is
+    /// another one only if this one was full.
+    fn page(pieces: Vec<Bytes>, bytes: usize) -> Self {
+        let more = pieces.len() >= PAGE || bytes >= PAGE_BYTES;
+        Self { pieces, more, at: None }
+    }
+}
+
 /// An answer that goes on until the client leaves, the server drains, or
-/// `each` fails; `each` gives the next piece, empty if nothing came.
+/// `each` fails. `each` gives the next pieces; without a `heard` it waits for
+/// them itself.
 fn stream<F>(
     draining: watch::Receiver<bool>,
+    mut heard: Option<Watch>,
     mut each: impl FnMut() -> F + Send + 'static,
 ) -> Answer
 where
-    F: Future<Output = Result<Vec<Bytes>, Error>> + Send,
+    F: Future<Output = Result<Look, Error>> + Send,
 {
     let (mut out, body) = Channel::<Bytes, Infallible>::new(16);
     tokio::spawn(async move {
         let write = async {
-            let mut said = Instant::now();
-            let mut pause = LOOK_SOON;
             // The head goes out with the first byte.
             if out.send_data(Bytes::from_static(b": hello\n\n")).await.is_err() {
                 return;
             }
             loop {
-                let pieces = match each().await {
-                    Ok(pieces) => pieces,
-                    Err(error) => vec![event("problem", None, &Problem::from(error).value())],
+                if let Some(heard) = &mut heard {
+                    heard.look();
+                }
+                let look = beating(&mut out, each()).await;
+                let Some(look) = look else { return };
+                let look = match look {
+                    Ok(look) => look,
+                    Err(error) => {
+                        let problem = event("problem", None, &Problem::from(error).value());
+                        let _ = out.send_data(problem).await;
+                        return;
+                    }
                 };
-                let failed = pieces.first().is_some_and(|it| it.starts_with(b"event: problem"));
-                pause = if pieces.is_empty() { (pause * 2).min(LOOK_SELDOM) } else { LOOK_SOON };
-                for piece in pieces {
-                    said = Instant::now();
+                for piece in together(look.pieces) {
                     if out.send_data(piece).await.is_err() {
                         return;
                     }
                 }
-                if failed {
-                    return;
-                }
-                if said.elapsed() >= HEARTBEAT {
-                    said = Instant::now();
-                    if out.send_data(Bytes::from_static(b":\n\n")).await.is_err() {
+                if let (Some(heard), false) = (&mut heard, look.more) {
+                    let until = look.at.map(|at| at.since(SystemClock.now()));
+                    let changed = async {
+                        match until {
+                            // A little later: then it is over by every clock.
+                            Some(wait) => {
+                                drop(timeout(wait + AFTER_END, heard.changed()).await);
+                            }
+                            None => heard.changed().await,
+                        }
+                    };
+                    if beating(&mut out, changed).await.is_none() {
                         return;
                     }
                 }
-                sleep(pause).await;
             }
         };
         tokio::select! {
@@ -109,6 +144,36 @@ where
     let media_type = HeaderValue::from_static("text/event-stream");
     answer.headers_mut().insert(header::CONTENT_TYPE, media_type);
     answer
+}
+
+/// Waits, and lets the client hear that it is not forgotten; `None` once it has left.
+async fn beating<T>(
+    out: &mut Sender<Bytes, Infallible>,
+    waits: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::pin!(waits);
+    loop {
+        match timeout(HEARTBEAT, waits.as_mut()).await {
+            Ok(done) => return Some(done),
+            Err(_) => out.send_data(Bytes::from_static(b":\n\n")).await.ok()?,
+        }
+    }
+}
+
+/// Pieces that are there at the same time go out at the same time.
+fn together(pieces: Vec<Bytes>) -> impl Iterator<Item = Bytes> {
+    let mut pieces = pieces.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = pieces.next()?;
+        if pieces.peek().is_none_or(|more| first.len() + more.len() > TOGETHER_MAX) {
+            return Some(first);
+        }
+        let mut all = BytesMut::from(first);
+        while let Some(more) = pieces.next_if(|more| all.len() + more.len() <= TOGETHER_MAX) {
+            all.extend_from_slice(&more);
+        }
+        Some(all.freeze())
+    })
 }
 
 /// The position after which a client that comes back goes on.
@@ -132,16 +197,16 @@ pub(super) async fn group<E: Engine>(
     let name = selvedge_durable::group::GetGroup { topic: topic.clone(), group: group.clone() };
     // Refused as a problem, not in the middle of a stream.
     engine.execute(name).await?;
-    Ok(stream(call.draining, move || {
+    Ok(stream(call.draining, None, move || {
         let (topic, group) = (topic.clone(), group.clone());
-        let receive = Receive { topic, group, max, lease, wait: HEARTBEAT };
+        let receive = Receive { topic, group, max, lease, wait: WAIT_MAX };
         let deliveries = engine.execute(receive);
         async move {
             let pieces = deliveries
                 .await?
                 .into_iter()
                 .map(|it| event("message", Some(it.message.position), &wire::delivery(&it, shown)));
-            Ok(pieces.collect())
+            Ok(Look { pieces: pieces.collect(), more: true, at: None })
         }
     }))
 }
@@ -155,10 +220,11 @@ pub(super) async fn topic<E: Engine>(call: Call<'_, E>, topic: String) -> Result
         None => call.query.from("from", From::Next)?,
     };
     let engine = call.engine.clone();
+    let heard = engine.watch(Subject::Topic(topic.clone()));
     let now = engine.execute(GetTopic { name: topic.clone() }).await?;
     let mut from = if from == From::Next { From::Position(now.next) } else { from };
     let next = Arc::new(AtomicU64::new(0));
-    Ok(stream(call.draining, move || {
+    Ok(stream(call.draining, Some(heard), move || {
         if next.load(Relaxed) > 0 {
             from = From::Position(next.load(Relaxed));
         }
@@ -169,10 +235,11 @@ pub(super) async fn topic<E: Engine>(call: Call<'_, E>, topic: String) -> Result
             if let Some(last) = messages.last() {
                 next.store(last.position + 1, Relaxed);
             }
+            let bytes = messages.iter().map(wire::size).sum();
             let pieces = messages.iter().map(|it| {
                 event("message", Some(it.position), &Value::Object(wire::message(it, shown)))
             });
-            Ok(pieces.collect())
+            Ok(Look::page(pieces.collect(), bytes))
         }
     }))
 }
@@ -190,7 +257,8 @@ pub(super) fn events<E: Engine>(
         (Some(_), None) => call.query.number("from", 0)?,
     };
     let (engine, next) = (call.engine.clone(), Arc::new(AtomicU64::new(start)));
-    Ok(stream(call.draining, move || {
+    let heard = engine.watch(name.clone().map_or(Subject::Events, Subject::Stream));
+    Ok(stream(call.draining, Some(heard), move || {
         let (engine, next, name) = (engine.clone(), next.clone(), name.clone());
         async move {
             let from = next.load(Relaxed);
@@ -209,11 +277,13 @@ pub(super) fn events<E: Engine>(
             if let Some(last) = events.last() {
                 next.store(if versions { last.version + 1 } else { last.position }, Relaxed);
             }
+            let size = |it: &Event| it.data.len() + it.metadata.as_ref().map_or(0, Bytes::len);
+            let bytes = events.iter().map(size).sum();
             let pieces = events.iter().map(|it| {
                 let id = if versions { it.version } else { it.position };
                 event("event", Some(id), &streams::event(it))
             });
-            Ok(pieces.collect())
+            Ok(Look::page(pieces.collect(), bytes))
         }
     }))
 }
@@ -223,20 +293,23 @@ pub(super) fn lease<E: Engine>(call: Call<'_, E>, resource: String) -> Result<An
     call.query.only(&[])?;
     let engine = call.engine.clone();
     let before = Arc::new(Mutex::new(None::<Vec<Holder>>));
-    Ok(stream(call.draining, move || {
+    let heard = engine.watch(Subject::Lease(resource.clone()));
+    Ok(stream(call.draining, Some(heard), move || {
         let look = engine.execute(GetLease { resource: resource.clone() });
         let before = before.clone();
         async move {
             let holders = look.await?;
+            // It may run out, and nobody tells of that.
+            let at = holders.iter().map(|holder| holder.until).min();
             let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
             // A renewal changes nothing about who holds it.
             let who = |all: &[Holder]| all.iter().map(|it| it.token).collect::<Vec<_>>();
             if before.as_ref().is_some_and(|before| who(before) == who(&holders)) {
-                return Ok(Vec::new());
+                return Ok(Look { pieces: Vec::new(), more: false, at });
             }
             let piece = event("holders", None, &super::rest::holders(&holders));
             *before = Some(holders);
-            Ok(vec![piece])
+            Ok(Look { pieces: vec![piece], more: false, at })
         }
     }))
 }
@@ -252,8 +325,11 @@ pub(super) async fn position<E: Engine>(
     }
     let wanted = call.query.number("wait_for", 0)?;
     let patience = call.query.duration("wait")?.unwrap_or(Duration::from_secs(5)).min(WAIT_MAX);
-    let (begun, mut pause) = (Instant::now(), LOOK_SOON);
+    let until = Instant::now() + patience;
+    let subject = topic.map_or(Subject::Events, |name| Subject::Topic(name.to_owned()));
+    let mut heard = call.engine.watch(subject);
     loop {
+        heard.look();
         let there = match topic {
             Some(name) => {
                 call.engine.execute(GetTopic { name: name.to_owned() }).await?.next > wanted
@@ -266,10 +342,8 @@ pub(super) async fn position<E: Engine>(
         if there {
             return Ok(());
         }
-        if begun.elapsed() >= patience {
+        if timeout_at(until, heard.changed()).await.is_err() {
             return Err(Problem::not_yet(wanted));
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LOOK_SELDOM);
     }
 }

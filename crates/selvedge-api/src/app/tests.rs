@@ -48,12 +48,17 @@ async fn world() -> World {
 }
 
 async fn world_with(config: Config) -> World {
+    world_and_store(config).await.0
+}
+
+async fn world_and_store(config: Config) -> (World, Sqlite) {
     let folder = tempfile::tempdir().unwrap();
     let store = Sqlite::open(selvedge_durable::Config::new(folder.path().join("s.db"))).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(Server::new(config, store).run(listener, std::future::pending()));
-    World { address, _folder: folder, _server: server }
+    let serve = Server::new(config, store.clone()).run(listener, std::future::pending());
+    let server = tokio::spawn(serve);
+    (World { address, _folder: folder, _server: server }, store)
 }
 
 impl World {

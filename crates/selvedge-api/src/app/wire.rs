@@ -285,6 +285,13 @@ pub(super) fn message(message: &Message, shown: Shown) -> serde_json::Map<String
     out
 }
 
+/// Bytes that it takes in the store.
+pub(super) fn size(message: &Message) -> usize {
+    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let payload = message.payload.as_ref().map_or(0, Bytes::len);
+    message.key.as_ref().map_or(0, String::len) + headers + payload
+}
+
 fn payload_value(
     payload_bytes: &Bytes,
     headers: &[(String, String)],

@@ -25,7 +25,7 @@ use super::{
     value::{Owned, columns, merged},
 };
 use crate::{
-    Error,
+    Error, Subject,
     store::driver::{Begun, Db, Inboxed, Row, Value},
 };
 
@@ -434,8 +434,14 @@ impl Db for PostgresDb {
         begun
     }
 
-    fn announce(&self, topics: &[i64], resources: &[String]) -> Result<(), Error> {
-        self.member.as_ref().map_or(Ok(()), |member| member.announce(self, topics, resources))
+    fn announce(
+        &self,
+        topics: &[i64],
+        resources: &[String],
+        news: &[Subject],
+    ) -> Result<(), Error> {
+        let announce = |member: &Member| member.announce(self, topics, resources, news);
+        self.member.as_ref().map_or(Ok(()), announce)
     }
 
     fn commit(&self) -> Result<(), Error> {

@@ -47,7 +47,7 @@ async fn listen(address: &Address, me: &str, heard: &Heard, nudge: &Nudge) -> Re
         loop {
             match std::future::poll_fn(|context| connection.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notification(notification))) => {
-                    if heard.said.lock().hear(me, notification.payload()) {
+                    if heard.hear(me, notification.payload()) {
                         nudge.now();
                     }
                 }
@@ -60,8 +60,7 @@ async fn listen(address: &Address, me: &str, heard: &Heard, nudge: &Nudge) -> Re
     let ask = async {
         let sql = format!("LISTEN \"{}\"", address.schema);
         client.batch_execute(&sql).await.map_err(|error| failure(&error))?;
-        // Whatever was said before, nobody heard.
-        heard.said.lock().everybody();
+        heard.missed();
         nudge.now();
         std::future::pending().await
     };

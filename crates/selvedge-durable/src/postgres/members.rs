@@ -11,7 +11,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fmt::Write,
     hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
@@ -23,12 +23,15 @@ use selvedge_patterns::wall::Wall;
 
 use super::driver::PostgresDb;
 use crate::{
-    Clock, Error,
+    Clock, Error, Subject,
     store::driver::{Begun, Db, Row, values},
+    watch::Bells,
 };
 
 /// How often a process looks at the store when nobody asks it to.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often those who watch are told to look when a notification may have been lost.
+const RING_EVERY: Duration = Duration::from_secs(5);
 /// How long a leader leads without a word.
 const LEASE: Duration = Duration::from_secs(10);
 /// How long ago a process was seen that is believed to be there.
@@ -45,6 +48,46 @@ const INBOX_MAX: Duration = LOOK_EVERY;
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) said: Mutex<Said>,
+    /// Of those who watch in this process.
+    pub(super) bells: Arc<Bells>,
+}
+
+impl Heard {
+    /// Takes in a notification; whether it was news for the writer.
+    pub(super) fn hear(&self, me: &str, payload: &str) -> bool {
+        let Some(parts) = payload.split_once(';').filter(|(who, _)| *who != me) else {
+            return false;
+        };
+        let (mut said, mut news) = (self.said.lock(), Vec::new());
+        let mut for_writer = false;
+        for part in parts.1.split(';') {
+            let (kind, name) = part.split_at_checked(1).unwrap_or_default();
+            let owned = || name.to_owned();
+            for_writer |= !"nslevw".contains(kind);
+            match kind {
+                "t" => said.topics.extend(name.parse::<i64>()),
+                "r" => drop(said.resources.insert(owned())),
+                "n" => news.push(Subject::Topic(owned())),
+                "s" => news.push(Subject::Stream(owned())),
+                "l" => news.push(Subject::Lease(owned())),
+                "e" => news.push(Subject::Events),
+                "v" => self.bells.ring_where(|it| matches!(it, Subject::State(_))),
+                "w" => self.bells.ring_where(|_| true),
+                _ => {
+                    said.everybody = true;
+                    self.bells.ring_where(|_| true);
+                }
+            }
+        }
+        self.bells.ring(&news);
+        for_writer
+    }
+
+    /// Whatever was said before, nobody heard.
+    pub(super) fn missed(&self) {
+        self.said.lock().everybody = true;
+        self.bells.ring_where(|_| true);
+    }
 }
 
 #[derive(Default)]
@@ -52,28 +95,6 @@ pub(super) struct Said {
     topics: BTreeSet<i64>,
     resources: BTreeSet<String>,
     everybody: bool,
-}
-
-impl Said {
-    /// Takes in a notification; whether it was news.
-    pub(super) fn hear(&mut self, me: &str, payload: &str) -> bool {
-        let mut parts = payload.split(';');
-        if parts.next() == Some(me) {
-            return false;
-        }
-        for part in parts {
-            match part.split_at_checked(1) {
-                Some(("t", topic)) => self.topics.extend(topic.parse::<i64>()),
-                Some(("r", resource)) => drop(self.resources.insert(resource.to_owned())),
-                _ => self.everybody = true,
-            }
-        }
-        true
-    }
-
-    pub(super) fn everybody(&mut self) {
-        self.everybody = true;
-    }
 }
 
 /// One process among several.
@@ -95,6 +116,7 @@ pub(super) struct Member {
     seen: Cell<Wall>,
     looked: Cell<Instant>,
     stirred: Cell<Instant>,
+    rung: Cell<Instant>,
     pub(super) inbox_at: Cell<Instant>,
     inbox_wait: Cell<Duration>,
 }
@@ -125,6 +147,7 @@ impl Member {
             seen: Cell::new(Wall::ZERO),
             looked: Cell::new(now),
             stirred: Cell::new(now),
+            rung: Cell::new(now),
             inbox_at: Cell::new(now),
             inbox_wait: Cell::new(INBOX_MIN),
         }
@@ -172,6 +195,10 @@ impl Member {
         let news = changed && self.others.get();
         if news && self.stirred.get().elapsed() >= LOOK_EVERY {
             said.everybody = true;
+            if self.rung.get().elapsed() >= RING_EVERY {
+                self.rung.set(Instant::now());
+                self.heard.bells.ring_where(|_| true);
+            }
         }
         if said.everybody {
             self.stirred.set(Instant::now());
@@ -197,8 +224,10 @@ impl Member {
         db: &PostgresDb,
         topics: &[i64],
         resources: &[String],
+        news: &[Subject],
     ) -> Result<(), Error> {
-        if !self.others.get() || (topics.is_empty() && resources.is_empty()) {
+        let nothing = topics.is_empty() && resources.is_empty() && news.is_empty();
+        if !self.others.get() || nothing {
             return Ok(());
         }
         let mut payload = self.id.clone();
@@ -207,6 +236,22 @@ impl Member {
         }
         for resource in resources.iter().collect::<BTreeSet<_>>() {
             let _ = write!(payload, ";r{resource}");
+        }
+        let waiting = payload.len();
+        for subject in news.iter().collect::<HashSet<_>>() {
+            let _ = match subject {
+                Subject::Topic(name) => write!(payload, ";n{name}"),
+                Subject::Stream(name) => write!(payload, ";s{name}"),
+                Subject::Lease(name) => write!(payload, ";l{name}"),
+                Subject::Events => write!(payload, ";e"),
+                // A key can be anything, so it is not named.
+                Subject::State(_) if payload.ends_with(";v") => Ok(()),
+                Subject::State(_) => write!(payload, ";v"),
+            };
+        }
+        if payload.len() > NOTIFICATION_BYTES {
+            payload.truncate(waiting);
+            payload.push_str(";w");
         }
         if payload.len() > NOTIFICATION_BYTES {
             payload = format!("{};*", self.id);

@@ -29,6 +29,9 @@ pub trait ReadModel: Send {
     }
 }
 
+/// The pause after a failure that may pass.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+
 /// Why following ended.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError<M> {
@@ -62,8 +65,7 @@ impl<E: Engine> Follower<E> {
         Self { batch: batch.max(1), ..self }
     }
 
-    /// Asks for news this often while there is none, and waits this long after
-    /// a failure that may pass. Default 50 ms.
+    /// Looks this often even though the engine tells of no news. Default 30 s.
     #[must_use]
     pub fn polling(self, poll: Duration) -> Self {
         Self { poll, ..self }
@@ -105,7 +107,9 @@ impl<E: Engine> Follower<E> {
 
     async fn follow<M: ReadModel>(&self, model: &mut M) -> Result<(), FollowError<M::Error>> {
         let mut news = None;
+        let mut watch = self.engine.watch(self.source.subject());
         loop {
+            watch.look();
             let moved = match &mut news {
                 Some(news) => self.round(model, news).await,
                 None => self.subscribe(model).await.map(|fresh| {
@@ -119,10 +123,12 @@ impl<E: Engine> Follower<E> {
                 Err(error) if passing::<M>(&error) => {
                     tracing::debug!(%error, "following goes on in a moment");
                     news = None;
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                    continue;
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(self.poll).await;
+            let _ = tokio::time::timeout(self.poll, watch.changed()).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Engine, Error,
+    Engine, Error, Subject,
     event::{self, Events},
     stream::{Append, Event, ReadEvents, ReadStream},
     topic::{From, GetTopic, Message, ReadTopic},
@@ -130,6 +130,16 @@ impl Source {
         })
     }
 
+    /// What tells that there is more.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Events => Subject::Events,
+            Self::Stream(stream) => Subject::Stream(stream.clone()),
+            Self::Topic(topic) => Subject::Topic(topic.clone()),
+        }
+    }
+
     /// The position of the last record there is, 0 if there is none.
     ///
     /// # Errors
@@ -164,8 +174,8 @@ pub struct Subscription<E> {
     poll: Duration,
 }
 
-/// How often a store is asked for news by one who waits.
-pub(super) const POLL: Duration = Duration::from_millis(50);
+/// How often a store is looked at by one who heard of nothing.
+pub(super) const POLL: Duration = Duration::from_secs(30);
 
 impl<E: Engine> Subscription<E> {
     /// What comes after `position`, beginning with what is there already.
@@ -174,7 +184,7 @@ impl<E: Engine> Subscription<E> {
         Self { engine, source, position, poll: POLL }
     }
 
-    /// Asks for news this often while there is none. Default 50 ms.
+    /// Looks this often even though the engine tells of no news. Default 30 s.
     #[must_use]
     pub fn polling(self, poll: Duration) -> Self {
         Self { poll, ..self }
@@ -193,12 +203,14 @@ impl<E: Engine> Subscription<E> {
     ///
     /// Those of the store.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Record>, Error> {
+        let mut watch = self.engine.watch(self.source.subject());
         loop {
+            watch.look();
             let records = self.ready(max).await?;
             if !records.is_empty() {
                 return Ok(records);
             }
-            tokio::time::sleep(self.poll).await;
+            let _ = tokio::time::timeout(self.poll, watch.changed()).await;
         }
     }
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     model::{Progress, Stopped, fetch, json, parse, read},
     source::Source,
 };
 use crate::{
-    Engine, Error, Operation,
+    Engine, Error, Operation, Subject,
     state::{Condition, DeleteState, GetState, ListState, PutState, Value},
 };
 
@@ -104,8 +104,8 @@ pub struct Views<E> {
     name: String,
 }
 
-/// How often one who waits looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often one who waits looks whether another generation is read now.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl<E: Engine> Views<E> {
     /// The view of this name.
@@ -181,11 +181,13 @@ impl<E: Engine> Views<E> {
         let until = Instant::now() + within;
         loop {
             let names = Names::new(&self.name, &self.active().await?)?;
+            let mut watch = self.engine.watch(Subject::State(names.progress()));
             let progress = read::<Progress, E>(&self.engine, &names.progress()).await?;
             if progress.is_some_and(|progress| progress.position >= position) {
                 return Ok(true);
             }
-            if timeout_at(until, sleep(LOOK_EVERY)).await.is_err() {
+            let look = Instant::now() + LOOK_EVERY;
+            if timeout_at(until.min(look), watch.changed()).await.is_err() && until < look {
                 return Ok(false);
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use selvedge_patterns::wall::Wall;
 
-use crate::{Error, topic::NewMessage};
+use crate::{Error, Subject, topic::NewMessage};
 
 /// A parameter of a statement, or a column of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +113,15 @@ pub(crate) trait Db {
     /// Starts a transaction; a `relaxed` one need not be on disk when it is committed.
     fn begin(&self, relaxed: bool) -> Result<Begun, Error>;
 
-    /// Tells other processes that there may be something in these topics and of
-    /// these resources, once the transaction lasts.
-    fn announce(&self, _topics: &[i64], _resources: &[String]) -> Result<(), Error> {
+    /// Tells other processes, once the transaction lasts, that there may be
+    /// something in these topics and of these resources for those who wait, and
+    /// something new for those who watch.
+    fn announce(
+        &self,
+        _topics: &[i64],
+        _resources: &[String],
+        _news: &[Subject],
+    ) -> Result<(), Error> {
         Ok(())
     }
 

@@ -551,7 +551,8 @@ impl Apply for PutGroup {
             }
             Err(error) => return Err(error),
         }
-        tx.stirred.push(topic_id);
+        let id = tx.group_numbers(&self.topic, &self.group)?;
+        tx.freed.push(id);
         status(&tx.db, tx.now, &self.topic, &self.group)
     }
 }
@@ -576,7 +577,7 @@ impl Apply for DeleteGroup {
         }
         tx.db.write("DELETE FROM groups WHERE id = ?1", &values![id])?;
         tx.groups.forget();
-        tx.stirred.push(topic);
+        tx.freed.push((topic, id));
         Ok(())
     }
 }
@@ -614,7 +615,7 @@ impl Apply for Settle {
             answers.push(answer);
         }
         // A key may be free now, or room under a limit.
-        tx.stirred.push(live.topic);
+        tx.freed.push((live.topic, live.id));
         tx.put_back(live)?;
         Ok(answers)
     }
@@ -640,7 +641,7 @@ impl Apply for Pause {
         live.paused = self.paused;
         tx.db
             .write("UPDATE groups SET paused = ?2 WHERE id = ?1", &values![live.id, self.paused])?;
-        tx.stirred.push(live.topic);
+        tx.freed.push((live.topic, live.id));
         tx.put_back(live)
     }
 }
@@ -656,7 +657,7 @@ impl Apply for Seek {
         tx.db.write("UPDATE dead_letters SET redriven = 0 WHERE grp = ?1", &values![id])?;
         put_cursors(&tx.db, id, start, priorities)?;
         tx.groups.live.remove(&id);
-        tx.stirred.push(topic_id);
+        tx.freed.push((topic_id, id));
         Ok(())
     }
 }
@@ -674,7 +675,7 @@ impl Apply for Redrive {
                 &values![live.id, *position],
             )?;
         }
-        tx.stirred.push(live.topic);
+        tx.freed.push((live.topic, live.id));
         tx.put_back(live)?;
         Ok(letters.len() as u64)
     }

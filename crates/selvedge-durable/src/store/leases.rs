@@ -14,7 +14,7 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    Error,
+    Error, Subject,
     lease::{Acquire, CheckFence, GetLease, Grant, Release, Renew},
 };
 
@@ -81,6 +81,7 @@ impl Apply for Acquire {
             "INSERT INTO holders (resource, token, owner, until) VALUES (?1, ?2, ?3, ?4)",
             &values![&self.resource, token, &self.owner, holder.until],
         )?;
+        tx.tell(Subject::Lease(self.resource));
         Ok(Grant { token, until: holder.until })
     }
 }
@@ -96,6 +97,8 @@ impl Apply for Renew {
             "UPDATE holders SET until = ?3 WHERE resource = ?1 AND token = ?2",
             &values![&self.resource, self.token, until],
         )?;
+        // It may end sooner than those who watch believe.
+        tx.tell(Subject::Lease(self.resource));
         Ok(until)
     }
 }
@@ -108,6 +111,7 @@ impl Apply for Release {
             "DELETE FROM holders WHERE resource = ?1 AND token = ?2",
             &values![&self.resource, self.token],
         )?;
+        tx.tell(Subject::Lease(self.resource.clone()));
         tx.released.push(self.resource);
         Ok(())
     }

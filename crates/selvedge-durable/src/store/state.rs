@@ -11,7 +11,7 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    Error,
+    Error, Subject,
     state::{Condition, DeleteState, GetState, ListState, PutState, Value},
 };
 
@@ -82,6 +82,7 @@ impl Apply for PutState {
                 &self.value[..],
             ],
         )?;
+        tx.tell(Subject::State(self.key));
         Ok(tag)
     }
 }
@@ -92,6 +93,7 @@ impl Apply for DeleteState {
             return Err(Error::missing("key", &self.key));
         }
         tx.db.write("DELETE FROM state WHERE key = ?1", &values![&self.key])?;
+        tx.tell(Subject::State(self.key));
         Ok(())
     }
 }

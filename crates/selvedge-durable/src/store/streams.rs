@@ -10,7 +10,7 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    Error,
+    Error, Subject,
     stream::{
         Append, Appended, DeleteStream, Event, Expected, GetSnapshot, NewEvent, Page, PutSnapshot,
         ReadEvents, ReadStream, Snapshot, TruncateStream, Write,
@@ -240,6 +240,10 @@ impl Apply for Append {
                 &values![ends.id, ends.next],
             )?;
             versions.push(ends.last());
+            tx.tell(Subject::Stream(write.stream.clone()));
+        }
+        if self.writes.iter().any(|write| !write.events.is_empty()) {
+            tx.tell(Subject::Events);
         }
         Ok(Appended { versions, position, duplicate: false })
     }
@@ -253,6 +257,7 @@ impl Apply for TruncateStream {
         }
         if self.before > ends.first {
             tx.remove_events(ends, self.before)?;
+            tx.tell(Subject::Stream(self.stream));
         }
         Ok(())
     }
@@ -265,6 +270,7 @@ impl Apply for DeleteStream {
         let (ends, _) = live(&tx.db, &self.stream)?;
         tx.remove_events(ends, ends.next)?;
         tx.db.write("DELETE FROM snapshots WHERE stream = ?1", &values![ends.id])?;
+        tx.tell(Subject::Stream(self.stream));
         Ok(())
     }
 }

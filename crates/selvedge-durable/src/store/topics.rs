@@ -24,6 +24,8 @@ const DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
 pub(super) const ANSWER_BYTES: usize = 4 << 20;
 /// Rows that one round of tidying removes.
 const TIDY_ROWS: usize = 1000;
+/// Topics that one round of tidying looks at.
+const TIDY_TOPICS: usize = 100;
 /// Delayed messages that one commit takes into the log.
 const DELAYED_ROWS: usize = 1000;
 
@@ -41,7 +43,11 @@ pub(super) struct Live {
 
 /// The topics that were used since the start or the last rollback.
 #[derive(Default)]
-pub(super) struct Topics(HashMap<String, Live>);
+pub(super) struct Topics(HashMap<String, Live>, Tidied);
+
+/// The name up to which the round of tidying at hand has come.
+#[derive(Default)]
+struct Tidied(String);
 
 impl Topics {
     pub(super) fn forget(&mut self) {
@@ -305,6 +311,7 @@ impl<D: Db> Tx<D> {
         if self.stirred.last() != Some(&id) {
             self.stirred.push(id);
         }
+        self.tell_topic(topic);
         Ok(position)
     }
 
@@ -421,14 +428,25 @@ impl<D: Db> Tx<D> {
     /// Removes a bounded number of rows that retention, compaction, dedupe
     /// windows and deleted topics have left; whether there are more.
     pub(super) fn tidy(&mut self) -> Result<bool, Error> {
-        let names: Vec<String> =
-            self.db.all("SELECT name FROM topics WHERE name IS NOT NULL", &[], |row| row.get(0))?;
-        let mut more = self.tidy_deleted()?;
-        more |= self.tidy_state()? + self.tidy_leases()? >= TIDY_ROWS;
-        for name in names {
-            more |= self.tidy_topic(&name)?;
+        let sql =
+            format!("SELECT name FROM topics WHERE name > ?1 ORDER BY name LIMIT {TIDY_TOPICS}");
+        let names: Vec<String> = self.db.all(&sql, &values![&self.topics.1.0], |row| row.get(0))?;
+        let mut more = false;
+        if self.topics.1.0.is_empty() {
+            more |= self.tidy_deleted()?;
+            more |= self.tidy_state()? + self.tidy_leases()? >= TIDY_ROWS;
         }
-        Ok(more)
+        let mut rows = false;
+        for name in &names {
+            rows |= self.tidy_topic(name)?;
+        }
+        // Those that have more to remove come again before the next ones.
+        if !rows {
+            let last = names.last().filter(|_| names.len() == TIDY_TOPICS);
+            more |= last.is_some();
+            self.topics.1.0 = last.cloned().unwrap_or_default();
+        }
+        Ok(more | rows)
     }
 
     fn tidy_deleted(&self) -> Result<bool, Error> {
@@ -454,11 +472,16 @@ impl<D: Db> Tx<D> {
         let live = self.topic(name)?.clone();
         let Live { id, settings, next, total, .. } = &live;
         let (id, next, total) = (*id, *next, *total);
-        let mut keep_from = 1;
-        if let Some(age) = settings.retention_age {
+        let (mut keep_from, first) = (1, first_from(&self.db, id, 0)?);
+        // A search only where its answer is not the first message.
+        if let (Some(age), Some((_, at, _))) = (settings.retention_age, first)
+            && at + age <= now
+        {
             keep_from = search(&self.db, id, next, |at, _| at + age > now)?;
         }
-        if let Some(bytes) = settings.retention_bytes {
+        if let (Some(bytes), Some((_, _, upto))) = (settings.retention_bytes, first)
+            && upto + bytes < total
+        {
             // `total` counts the message itself, so this keeps at least `bytes`.
             let by_size = search(&self.db, id, next, |_, upto| upto + bytes >= total)?;
             keep_from = keep_from.max(by_size);
@@ -580,6 +603,7 @@ impl Apply for PutTopic {
             ],
         )?;
         tx.topics.0.remove(&self.name);
+        tx.tell_topic(&self.name);
         describe(&tx.db, &self.name)
     }
 }
@@ -593,6 +617,7 @@ impl Apply for DeleteTopic {
         }
         tx.db.write("UPDATE topics SET name = NULL WHERE id = ?1", &values![id])?;
         tx.topics.0.remove(&self.name);
+        tx.tell_topic(&self.name);
         tx.stirred.push(id);
         Ok(())
     }

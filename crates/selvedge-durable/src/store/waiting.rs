@@ -116,6 +116,8 @@ impl Waiting {
             let range = Door::Group(topic, i64::MIN)..=Door::Group(topic, i64::MAX);
             doors.extend(self.queues.range(range).map(|(door, _)| door.clone()));
         }
+        let freed = std::mem::take(&mut tx.freed).into_iter();
+        doors.extend(freed.map(|(topic, group)| Door::Group(topic, group)));
         doors.extend(std::mem::take(&mut tx.released).into_iter().map(Door::Resource));
         while let Some((at, door)) = self.due.first().cloned() {
             if at > tx.now {

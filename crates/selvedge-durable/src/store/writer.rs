@@ -12,13 +12,13 @@ use std::{
 use selvedge_patterns::{random::SplitMix64, wall::Wall};
 
 use super::{
-    Apply, Look, Reader, Reply,
+    Apply, Look, Reader, Reply, Work,
     driver::{Db, Row, values},
     groups::Groups,
     topics::Topics,
     waiting::Waiting,
 };
-use crate::{Answer, Config, Error, Operation};
+use crate::{Answer, Config, Error, Operation, Subject, watch::Bells};
 
 /// Requests to apply atomically, and whom to tell.
 pub(super) struct Job {
@@ -43,10 +43,14 @@ pub(crate) struct Tx<D> {
     pub(super) groups: Groups,
     /// The earliest due time of anything stored, or none.
     pub(super) due: Option<Wall>,
-    /// Topics and groups whose waiting consumers may find something now.
+    /// Topics in which every group's waiting consumers may find something now.
     pub(super) stirred: Vec<i64>,
+    /// Groups in which they may, each after its topic.
+    pub(super) freed: Vec<(i64, i64)>,
     /// Resources whose waiting acquirers may find a permit now.
     pub(super) released: Vec<String>,
+    /// What those who watch are to be told once it lasts; some of it twice.
+    news: Vec<Subject>,
     sequence: u64,
     sequence_stored: u64,
 }
@@ -81,6 +85,21 @@ impl<D: Db> Tx<D> {
     /// Something will be due at `at`.
     pub(super) fn due_at(&mut self, at: Wall) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Something of `subject` changes with this transaction.
+    pub(super) fn tell(&mut self, subject: Subject) {
+        if self.news.last() != Some(&subject) {
+            self.news.push(subject);
+        }
+    }
+
+    /// Messages come to the end of a topic, or it comes or goes.
+    pub(super) fn tell_topic(&mut self, topic: &str) {
+        // Many messages come to one topic: one name is enough.
+        if !matches!(self.news.last(), Some(Subject::Topic(name)) if name == topic) {
+            self.news.push(Subject::Topic(topic.to_owned()));
+        }
     }
 
     /// After a rollback memory may say what the store does not.
@@ -129,6 +148,8 @@ pub(super) struct Writer<D> {
     tx: Tx<D>,
     jobs: Receiver<Job>,
     queued: Arc<AtomicUsize>,
+    work: Arc<Work>,
+    bells: Arc<Bells>,
     waiting: Waiting,
     answers: Vec<(Reply, Result<Vec<Answer>, Error>)>,
     derived: Wall,
@@ -145,7 +166,7 @@ impl<D: Db> Writer<D> {
         db: D,
         config: Arc<Config>,
         jobs: Receiver<Job>,
-        queued: Arc<AtomicUsize>,
+        shared: (Arc<AtomicUsize>, Arc<Work>, Arc<Bells>),
     ) -> Result<Self, Error> {
         let stored = stored_sequence(&db)?;
         let now = config.clock.now();
@@ -157,15 +178,18 @@ impl<D: Db> Writer<D> {
             groups: Groups::default(),
             due: Some(now),
             stirred: Vec::new(),
+            freed: Vec::new(),
             released: Vec::new(),
+            news: Vec::new(),
             sequence: stored,
             sequence_stored: stored,
             config,
         };
         let waiting = Waiting::default();
+        let (queued, work, bells) = shared;
         let (answers, derived) = (Vec::new(), Wall::ZERO);
         let (heard, leads, failed) = (Default::default(), true, false);
-        Ok(Self { tx, jobs, queued, waiting, answers, derived, heard, leads, failed })
+        Ok(Self { tx, jobs, queued, work, bells, waiting, answers, derived, heard, leads, failed })
     }
 
     pub(super) fn run(mut self) {
@@ -232,6 +256,9 @@ impl<D: Db> Writer<D> {
             self.tx.sequence_stored = self.tx.sequence;
         }
         self.failed = result.is_err();
+        self.work.transactions.fetch_add(1, Ordering::Relaxed);
+        // Even if it failed: the database may have it all the same.
+        self.bells.ring(&self.tx.news);
         let failed = result.as_ref().err().cloned().unwrap_or(Error::Closed);
         self.answers.extend(jobs.drain(..).map(|job| (job.reply, Err(failed.clone()))));
         for (reply, answer) in self.answers.drain(..) {
@@ -253,10 +280,14 @@ impl<D: Db> Writer<D> {
             self.one(job)?;
         }
         self.due()?;
-        self.tx.db.announce(&self.tx.stirred, &self.tx.released)?;
+        let freed = self.tx.freed.iter().map(|(topic, _)| *topic);
+        let stirred: Vec<i64> = self.tx.stirred.iter().copied().chain(freed).collect();
+        let released = self.tx.released.clone();
         self.tx.stirred.append(&mut self.heard.0);
         self.tx.released.append(&mut self.heard.1);
-        self.waiting.stir(&mut self.tx, &mut self.answers)
+        self.waiting.stir(&mut self.tx, &mut self.answers)?;
+        // What others said is not said again, and what was found for those who wait is news.
+        self.tx.db.announce(&stirred, &released, &self.tx.news)
     }
 
     fn one(&mut self, job: Job) -> Result<(), Error> {
@@ -323,7 +354,9 @@ impl<D: Db> Writer<D> {
                 _ => false,
             });
         self.tx.stirred.clear();
+        self.tx.freed.clear();
         self.tx.released.clear();
+        self.tx.news.clear();
         let begun = self.tx.db.begin(relaxed)?;
         self.tx.now = self.tx.now.max(begun.at_least);
         if begun.changed {

@@ -24,6 +24,7 @@ pub(crate) mod schedules;
 pub(crate) mod state;
 pub(crate) mod streams;
 pub(crate) mod topics;
+pub(crate) mod watches;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -137,6 +138,7 @@ macro_rules! suite {
         crate::conformance::schedules::suite!($open);
         crate::conformance::aggregates::suite!($open);
         crate::conformance::projections::suite!($open);
+        crate::conformance::watches::suite!($open);
     };
 }
 pub(crate) use suite;

@@ -377,3 +377,78 @@ async fn a_group_with_a_rate_hands_out_as_it_was_told() {
         assert_eq!(world.json("PUT", group, wrong).await.code(), "SV0440");
     }
 }
+
+/// Idle is idle: who waits is told, and asks nothing.
+#[tokio::test]
+async fn those_who_wait_cost_nothing_until_something_comes() {
+    let (world, store) = world_and_store(Config::default()).await;
+    world.queue().await;
+    world.ok("PUT", "/v1/topics/quiet", json!({})).await;
+    let mut flows = Vec::new();
+    for n in 0..20 {
+        let group = format!("/v1/topics/quiet/groups/g{n}");
+        world.ok("PUT", &group, json!({})).await;
+        for path in [
+            format!("{group}/stream"),
+            "/v1/topics/quiet/messages".to_owned(),
+            format!("/v1/streams/s{n}"),
+            "/v1/events".to_owned(),
+        ] {
+            let mut flow = world.follow(&path, &[]).await;
+            flow.until(b"hello\n\n").await;
+            flows.push(flow);
+        }
+        let mut lease = world.follow(&format!("/v1/leases/l{n}"), &[]).await;
+        lease.event().await;
+        flows.push(lease);
+    }
+    let mut long_poll = world.flow("POST", "/v1/pipeline", &[], true).await;
+    for n in 0..100 {
+        let receive = json!({"topic": "quiet", "group": format!("g{}", n % 20), "wait": "60s"});
+        long_poll.say(json!({ "id": n, "receive": receive })).await;
+    }
+    let later = json!({"data": 1, "deliver_at": "2099-01-01T00:00:00Z"});
+    let later = json!({"messages": vec![later; 1000]});
+    let refused = world.json("POST", "/v1/topics/quiet/batch", later).await;
+    assert_eq!(refused.code(), "SV0413", "a year ahead at most");
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let later = json!({"data": 1, "deliver_at": at.to_string()});
+    world.ok("POST", "/v1/topics/quiet/batch", json!({"messages": vec![later; 1000]})).await;
+
+    let settled = || (store.reads(), store.transactions());
+    // A look for each that watches, and one more for each that had to learn where a topic
+    // or a group is; the rest has come to the writer when three turns bring nothing.
+    let (mut last, mut quiet) = (settled(), 0);
+    while quiet < 3 || last.0 < 20 * 6 {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        store.wake().await.unwrap();
+        let now = settled();
+        quiet = if now == (last.0, last.1 + 1) { quiet + 1 } else { 0 };
+        last = now;
+    }
+    let before = settled();
+    // By the clock of those who wait the better part of a minute, heartbeats included.
+    tokio::time::pause();
+    for _ in 0..58 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    tokio::time::resume();
+    let beats = flows.iter_mut().map(|flow| async {
+        loop {
+            let frame = flow.answer.frame().await.unwrap().unwrap().into_data().unwrap();
+            if frame.as_ref().starts_with(b":\n") {
+                break;
+            }
+        }
+    });
+    for beat in beats {
+        beat.await;
+    }
+    assert_eq!(settled(), before, "nobody asked for anything");
+
+    // A message elsewhere is nobody's business here.
+    world.send("POST", "/v1/topics/t/messages", &[], b"x").await;
+    assert_eq!(settled(), (before.0, before.1 + 1));
+}

@@ -13,9 +13,10 @@ use std::{
 };
 
 use selvedge_durable::{
-    Clock, Config, Engine, Error, Postgres, SystemClock,
+    Clock, Config, Engine, Error, Operation, Postgres, Subject, SystemClock,
+    state::{Condition, PutState},
     stream::{Append, Expected, NewEvent, ReadEvents, Write},
-    topic::{From, NewMessage, Place, Publish, PutTopic, ReadTopic, Settings},
+    topic::{From, GetTopic, NewMessage, Place, Publish, PutTopic, ReadTopic, Settings},
 };
 
 use super::{schema, server::Server};
@@ -191,6 +192,48 @@ async fn several_stores_share_a_database() {
     let load = Load::start(&stores);
     load.more(300).await;
     load.check(&stores[1]).await;
+}
+
+/// How soon is no matter of luck: a notification that was lost is made up for
+/// after five seconds at the earliest.
+#[tokio::test]
+async fn what_another_process_commits_is_heard_at_once() {
+    let server = Server::shared();
+    let schema = schema();
+    let (one, other) = (open(server.url(), &schema), open(server.url(), &schema));
+    with_topic(&one).await;
+    // Each has to know of the other, and the other to listen.
+    one.wake().await.unwrap();
+    other.wake().await.unwrap();
+    let mut heard = std::collections::BTreeSet::new();
+    let mut topic = one.watch(Subject::Topic("t".to_owned()));
+    let mut stream = one.watch(Subject::Stream("s".to_owned()));
+    let mut state = one.watch(Subject::State("a;b".to_owned()));
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let begun = std::time::Instant::now();
+        let event = NewEvent { kind: "k".to_owned(), ..NewEvent::default() };
+        let write = Write { stream: "s".to_owned(), expected: Expected::Any, events: vec![event] };
+        let put = PutState {
+            key: "a;b".to_owned(),
+            value: "v".into(),
+            content_type: None,
+            condition: Condition::Any,
+            ttl: None,
+        };
+        let publish = Publish { topic: "t".to_owned(), messages: vec![message("m")] };
+        let all = vec![
+            Operation::Publish(publish),
+            Operation::Append(Append { writes: vec![write] }),
+            Operation::PutState(put),
+        ];
+        other.transact(all).await.unwrap();
+        tokio::join!(topic.changed(), stream.changed(), state.changed());
+        heard.insert(one.execute(GetTopic { name: "t".to_owned() }).await.unwrap().next);
+        fastest = fastest.min(begun.elapsed());
+    }
+    assert_eq!(heard.into_iter().collect::<Vec<_>>(), [2, 3, 4, 5, 6], "it can be read by then");
+    assert!(fastest < Duration::from_secs(4), "{fastest:?}");
 }
 
 #[tokio::test]
