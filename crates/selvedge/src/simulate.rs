@@ -308,14 +308,28 @@ fn gameday(options: &Gameday) -> Result<Outcome, String> {
 
 /// A worked example has several scenarios, to be held against each other.
 fn example(scenarios: Vec<Scenario>, options: &Gameday) -> Result<Outcome, String> {
+    let output = &options.output;
+    if output.html.is_some() || output.junit.is_some() || output.markdown.is_some() {
+        return Err("an example has several scenarios, a page shows one: write one with \
+             `selvedge simulate run` on a file of the example's folder"
+            .to_owned());
+    }
     let mut worst = Outcome::Passed;
+    let mut documents = Vec::new();
     for mut scenario in scenarios {
         options.seeds.apply(&mut scenario);
         let study = study(&scenario, options.seeds.threads())?;
-        println!("{}", report::summary(&study));
+        if output.json {
+            documents.push(report::document(&study));
+        } else {
+            println!("{}", report::summary(&study));
+        }
         if study.outcome() != Outcome::Passed {
             worst = study.outcome();
         }
+    }
+    if output.json {
+        println!("{:#}", serde_json::Value::from(documents));
     }
     Ok(worst)
 }

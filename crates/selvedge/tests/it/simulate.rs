@@ -262,6 +262,12 @@ fn a_game_day_is_played_on_ones_own_scenario() {
     let storm = folder.data("gameday retry-storm --scenario storm.yaml --json", 1);
     assert_eq!(storm["verdicts"]["metastable"], 4, "{storm:#}");
     folder.says("gameday retry-storm --scenario storm.yaml --config careful.yaml", 0);
+    let example = folder.simulate("gameday example/retry-storm --seeds 1 --json");
+    let example: Value = serde_json::from_slice(&example.stdout).unwrap();
+    let scenarios = example.as_array().unwrap();
+    assert!(scenarios.len() >= 2 && scenarios.iter().all(|it| it["verdicts"].is_object()));
+    let said = folder.says("gameday example/retry-storm --html page.html", 2);
+    assert!(said.contains("several scenarios"), "{said}");
     let said = folder.says("gameday sinkhole --scenario storm.yaml", 2);
     assert!(said.contains("`db` has one instance"), "{said}");
     let said = folder.says("gameday doomsday", 2);
