@@ -64,6 +64,18 @@ pub(crate) const ALL: &[Peer] = &[
         rare: false,
     },
     Peer {
+        name: "PgBouncer",
+        suite: "pgbouncer",
+        variable: "SELVEDGE_PGBOUNCER",
+        program: "pgbouncer",
+        folders: &["/usr/sbin"],
+        apt: &["pgbouncer"],
+        pip: &[],
+        npm: &[],
+        command: None,
+        rare: false,
+    },
+    Peer {
         name: "Python gRPC",
         suite: "grpcio",
         variable: "SELVEDGE_PYTHON",

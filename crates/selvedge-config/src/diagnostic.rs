@@ -87,6 +87,8 @@ codes! {
     UNUSED = "SV0163";
     /// A pattern that cannot act with the other settings as they are.
     INEFFECTIVE = "SV0164";
+    /// A connection to another machine that others may read.
+    UNENCRYPTED = "SV0165";
     /// A part of the configuration that the simulator does not model.
     NOT_SIMULATED = "SV0501";
     /// A model of which no simulation can be made.

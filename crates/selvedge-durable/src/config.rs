@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use selvedge_patterns::config::ConfigError;
 
-use crate::{Clock, SystemClock};
+use crate::{Clock, Error, SystemClock};
 
 /// What a store is opened with. Every bound has a default.
 #[derive(Clone)]
@@ -75,6 +75,19 @@ impl Config {
             return self.path.display().to_string();
         }
         crate::postgres::place(self).unwrap_or_else(|_| "in PostgreSQL".to_owned())
+    }
+
+    /// A host on another machine to which connections may go unencrypted, as the
+    /// connection string stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] for a connection string that cannot be read.
+    pub fn unencrypted(&self) -> Result<Option<String>, Error> {
+        if self.postgres.is_none() {
+            return Ok(None);
+        }
+        crate::postgres::unencrypted(self)
     }
 
     /// Connection string and schema.

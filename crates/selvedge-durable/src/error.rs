@@ -53,6 +53,22 @@ pub enum Error {
     /// again: the request may have been done or not.
     #[error("the connection to the database was lost in a commit, which may have been done or not")]
     Unknown,
+    /// The connection to the database is not as safe as `sslmode` wants it.
+    #[error("the connection to {place} is not safe: {problem}")]
+    Insecure {
+        /// Host, port and database.
+        place: String,
+        /// What stands in the way, and what to do.
+        problem: String,
+    },
+    /// The database cannot keep what is acknowledged, or does not let us.
+    #[error("{place} will not do: {problem}")]
+    Unfit {
+        /// Host, port and database.
+        place: String,
+        /// What stands in the way, and what to do.
+        problem: String,
+    },
     /// The database failed in a way that has no other name here.
     #[error("the store failed: {0}")]
     Storage(Arc<dyn std::error::Error + Send + Sync>),
@@ -165,11 +181,13 @@ impl Error {
             Self::Storage(_) => "SV0406",
             Self::Unreachable { .. } => "SV0407",
             Self::Unknown => "SV0408",
+            Self::Insecure { .. } => "SV0409",
             Self::NotFound { .. } => "SV0410",
             Self::Exists { .. } => "SV0411",
             Self::TooLarge { .. } => "SV0412",
             Self::Invalid { .. } => "SV0413",
             Self::Stale(_) => "SV0414",
+            Self::Unfit { .. } => "SV0415",
             Self::WrongVersion { .. } => "SV0420",
             Self::Precondition { .. } => "SV0421",
             Self::Undecodable { .. } => "SV0422",

@@ -2,8 +2,8 @@
 //!
 //! The semantics are those of the SQLite store, and the statements are the same.
 //! One connection writes, [`Config::readers`] read; one listens for what other
-//! processes say. Connections are not encrypted, and must go to the server
-//! itself: a pooler between them forgets settings and statements. Programs may publish in their
+//! processes say. Connections go to the server itself: a pooler between them
+//! forgets settings and statements, and is refused. Programs may publish in their
 //! own transactions, by a row in `selvedge.inbox`:
 //!
 //! ```sql
@@ -11,12 +11,14 @@
 //! VALUES ('orders', '4711', 'created'::bytea, '{"source": "shop"}');
 //! ```
 
+mod address;
 mod driver;
 mod inbox;
 mod listen;
 mod members;
 mod schema;
 mod session;
+mod tls;
 mod value;
 
 use std::{future::Future, sync::Arc};
@@ -25,9 +27,10 @@ use tokio::{runtime::Runtime, sync::oneshot};
 use tokio_postgres::error::SqlState;
 
 use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch};
+use address::Address;
 use driver::PostgresDb;
 use members::{Heard, Member};
-use session::{Address, Dialer, Session};
+use session::{Dialer, Session};
 
 /// A store in a PostgreSQL database: a cheap handle. The store closes when the
 /// last handle is dropped, which waits for the writer to end.
@@ -39,9 +42,10 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`], [`Error::Open`] if the database cannot keep what is
-    /// acknowledged (`fsync` is off, older than version 15, not UTF8),
-    /// [`Error::Newer`], [`Error::Invalid`] for the configuration.
+    /// [`Error::Unreachable`], [`Error::Insecure`] if the connection is not as safe
+    /// as `sslmode` wants it, [`Error::Unfit`] if the database cannot keep what is
+    /// acknowledged or does not let us, [`Error::Newer`], [`Error::Open`] and
+    /// [`Error::Invalid`] for the configuration.
     pub fn open(config: Config) -> Result<Self, Error> {
         // Whoever opens may be on a runtime of its own, which must not wait for another.
         let opened = std::thread::scope(|scope| scope.spawn(|| Self::connect(config)).join());
@@ -54,6 +58,8 @@ impl Postgres {
         let first = runtime()?;
         first.block_on(async {
             let session = Session::open(&address).await?;
+            schema::permitted(&session.client, &address).await?;
+            enough_connections(&session.client, &address, config.readers).await?;
             schema::migrate(&session.client, &address).await
         })?;
         drop(first);
@@ -103,9 +109,37 @@ impl Engine for Postgres {
     }
 }
 
+/// Fails where the server, the database or the role grants fewer connections than
+/// a process takes: then it would find out only when it has to connect again.
+async fn enough_connections(
+    client: &tokio_postgres::Client,
+    address: &Address,
+    readers: usize,
+) -> Result<(), Error> {
+    let sql = "SELECT least(current_setting('max_connections')::int8,
+           nullif(d.datconnlimit, -1), nullif(r.rolconnlimit, -1))::int8
+         FROM pg_database d, pg_roles r
+         WHERE d.datname = current_database() AND r.rolname = current_user";
+    let row = client.query_one(sql, &[]).await.map_err(|e| failure(&e))?;
+    let (granted, needed) = (row.get::<_, i64>(0), readers as i64 + 2);
+    if granted >= needed {
+        return Ok(());
+    }
+    let problem = format!(
+        "it grants {granted} connections and a process takes {needed}: raise `max_connections` \
+         (or the limit of the role or of the database), or lower `readers`"
+    );
+    Err(Error::Unfit { place: address.shown.clone(), problem })
+}
+
 /// Host, port and database, without what is secret.
 pub(crate) fn place(config: &Config) -> Result<String, Error> {
     Address::parse(config).map(|address| address.shown)
+}
+
+/// A host on another machine, to which connections may go unencrypted.
+pub(crate) fn unencrypted(config: &Config) -> Result<Option<String>, Error> {
+    Address::parse(config).map(|address| address.unencrypted())
 }
 
 /// Connections of this store live on runtimes of their own, one for each thread.

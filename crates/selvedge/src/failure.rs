@@ -80,6 +80,11 @@ impl Failure {
             E::Open { .. } => {
                 "one process opens a store at a time; is its folder there and writable?"
             }
+            E::Unreachable { .. } => "does the server run, and does the connection string name it?",
+            E::Insecure { .. } => "encryption is what `sslmode` says, in the connection string",
+            E::Unfit { .. } => {
+                "it takes PostgreSQL 15 or later, itself and not a pooler, with rights to a schema"
+            }
             E::Newer { .. } => "run the later version, or start with another `path`",
             E::Corrupt { .. } => "`selvedge store verify` names what is damaged; restore a backup",
             E::DiskFull => "free space on the disk of the store",

@@ -108,6 +108,10 @@ impl From<Error> for Problem {
             Error::Overloaded { .. } => (S::SERVICE_UNAVAILABLE, "the store is overloaded"),
             Error::Closed => (S::SERVICE_UNAVAILABLE, "the store is closed"),
             Error::Unreachable { .. } => (S::SERVICE_UNAVAILABLE, "the database cannot be reached"),
+            Error::Insecure { .. } => {
+                (S::SERVICE_UNAVAILABLE, "the connection to the database is not safe")
+            }
+            Error::Unfit { .. } => (S::SERVICE_UNAVAILABLE, "the database will not do"),
             Error::Unknown => (S::SERVICE_UNAVAILABLE, "whether a commit was done is not known"),
             Error::Corrupt { .. } => (S::INTERNAL_SERVER_ERROR, "the store is damaged"),
             _ => (S::INTERNAL_SERVER_ERROR, "the store failed"),

@@ -61,7 +61,14 @@ impl Convert<'_> {
             (Some(path), None) if !path.as_str().is_empty() => {
                 selvedge_durable::Config::new(folder.join(path.as_str()))
             }
-            (None, Some(url)) => selvedge_durable::Config::postgres(url.expose()),
+            (None, Some(url)) => {
+                let config = selvedge_durable::Config::postgres(url.expose());
+                if let Err(selvedge_durable::Error::Open { problem, .. }) = config.unencrypted() {
+                    let help = "it looks like `postgres://user:password@host/database?sslmode=verify-full`";
+                    self.wrong(it.postgres.span(), problem, help);
+                }
+                config
+            }
             (Some(_), Some(_)) => {
                 let both = "a store is a file or in a database, not both".to_owned();
                 self.wrong(it.postgres.span(), both, "leave `path` or `postgres` out");

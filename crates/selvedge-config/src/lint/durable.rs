@@ -14,6 +14,7 @@ const LEASE_SHORT: Duration = Duration::from_secs(1);
 impl Lint<'_> {
     pub(super) fn durable(&mut self) {
         let file = self.file;
+        self.readable_on_the_way();
         for (name, topic) in file.topics.iter() {
             let (age, size) = match topic.retention.as_ref() {
                 Some(retention) => (*retention.age, *retention.size),
@@ -47,6 +48,23 @@ impl Lint<'_> {
             }
             self.outlives_topic(name.as_str(), subscription);
         }
+    }
+
+    /// A database on another machine, and what is said to it in the clear.
+    fn readable_on_the_way(&mut self) {
+        let file = self.file;
+        let Some(durable) = file.durable.as_ref() else { return };
+        let Some(url) = durable.postgres.as_ref() else { return };
+        let config = selvedge_durable::Config::postgres(url.expose());
+        let Ok(Some(host)) = config.unencrypted() else { return };
+        self.warn(
+            Diagnostic::warning(
+                Code::UNENCRYPTED,
+                format!("messages and the password may go to `{host}` in the clear"),
+            )
+            .at(durable.postgres.span(), "encrypted only if the server offers it, and whoever answers is believed")
+            .help("add `?sslmode=verify-full` to it, with `&sslrootcert=FILE` for an authority of your own"),
+        );
     }
 
     /// Retries that go on when the message has left the topic.

@@ -19,7 +19,7 @@ section! {
     Durable: "the durable engine", short "path" {
         /// The store, a file; `-wal`, `-shm` and `.lock` stand beside it. A relative path begins at this file's folder.
         path: Option<Text> = None;
-        /// The store, a PostgreSQL database (15 or later) that several processes may share: `postgres://user:password@host/database`. Take it from `${…}`. Connections are not encrypted.
+        /// The store, a PostgreSQL database (15 or later) that several processes may share: `postgres://user:password@host/database`. Take it from `${…}`. `?sslmode=verify-full` encrypts connections and checks who answers; `disable`, `prefer` (the default), `require`, `verify-ca`, `sslrootcert`, `sslcert` and `sslkey` mean what they mean to libpq. A pooler such as PgBouncer is refused.
         postgres: Option<Secret> = None;
         /// The schema in that database.
         schema: Text = Text::new("selvedge");

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::sync::oneshot;
 use tokio_postgres::AsyncMessage;
 
-use super::{failure, members::Heard, runtime, session::Address};
+use super::{address::Address, failure, members::Heard, runtime};
 use crate::{
     Error,
     store::{Nudge, spawn},

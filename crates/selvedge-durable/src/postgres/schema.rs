@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::{failure, session::Address};
+use super::{address::Address, failure};
 use crate::Error;
 
 /// Forward only: step `n` takes a schema from version `n` to `n + 1`. A step
@@ -11,6 +11,40 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("sch
 
 /// The version this program writes.
 const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// Fails unless this role may do here what a store does.
+pub(super) async fn permitted(client: &Client, address: &Address) -> Result<(), Error> {
+    let sql = "SELECT current_user::text, current_database()::text,
+           (SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = $1),
+           has_database_privilege(current_database(), 'CREATE')";
+    let row = client.query_one(sql, &[&address.schema]).await.map_err(|e| failure(&e))?;
+    let (role, database): (String, String) = (row.get(0), row.get(1));
+    let schema = &address.schema;
+    let problem = match row.get::<_, Option<String>>(2) {
+        None if row.get(3) => return Ok(()),
+        None => format!(
+            "role `{role}` may not make the schema `{schema}`: \
+             `GRANT CREATE ON DATABASE \"{database}\" TO \"{role}\"`"
+        ),
+        Some(owner) => {
+            // Tables are changed by later versions too, which takes who owns them.
+            let sql =
+                "SELECT pg_has_role(n.nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_class c
+                   WHERE c.relnamespace = n.oid AND NOT pg_has_role(c.relowner, 'USAGE'))
+                 FROM pg_namespace n WHERE nspname = $1";
+            let row = client.query_one(sql, &[schema]).await.map_err(|e| failure(&e))?;
+            if row.get(0) {
+                return Ok(());
+            }
+            format!(
+                "schema `{schema}`, or a table in it, belongs to role `{owner}` or another and not \
+                 to `{role}`: connect as its owner, `GRANT \"{owner}\" TO \"{role}\"`, or name \
+                 another `schema`"
+            )
+        }
+    };
+    Err(Error::Unfit { place: address.shown.clone(), problem })
+}
 
 /// Brings the schema to [`VERSION`], one process at a time.
 pub(super) async fn migrate(client: &Client, address: &Address) -> Result<(), Error> {

@@ -2,88 +2,23 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write,
     time::{Duration, Instant},
 };
 
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, Config as Server, NoTls, Statement, config::SslMode};
+use tokio_postgres::{Client, Statement};
 
-use super::{failure, schema};
-use crate::{Config, Error};
+use super::{
+    address::{Address, DIRECT, POOLED},
+    failure, schema,
+};
+use crate::Error;
 
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The shortest time between two attempts to connect; it doubles up to the longest.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// The first version of the server that will do.
 const VERSION_MIN: i32 = 150_000;
-
-/// A server, and how to get to it.
-#[derive(Clone, Debug)]
-pub(super) struct Address {
-    server: Server,
-    pub(super) schema: String,
-    /// For error messages: no password.
-    pub(super) shown: String,
-}
-
-impl Address {
-    /// Reads the connection string of `config`.
-    pub(super) fn parse(config: &Config) -> Result<Self, Error> {
-        let problem = |error: tokio_postgres::Error| Error::Open {
-            path: "postgres".to_owned(),
-            problem: format!("its connection string cannot be read: {error}"),
-        };
-        let (url, schema) = config.postgres_place()?;
-        let mut server: Server = url.parse().map_err(problem)?;
-        let shown = shown(&server);
-        if server.get_ssl_mode() == SslMode::Require {
-            let problem = "`sslmode=require` cannot be had: connections are not encrypted yet";
-            return Err(Error::Open { path: shown, problem: problem.to_owned() });
-        }
-        server.ssl_mode(SslMode::Disable);
-        if server.get_connect_timeout().is_none() {
-            server.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if server.get_application_name().is_none() {
-            server.application_name("selvedge");
-        }
-        // With several hosts, the one that writes.
-        server.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
-        server.keepalives_idle(Duration::from_secs(5));
-        server.tcp_user_timeout(Duration::from_secs(10));
-        Ok(Self { server, schema: schema.to_owned(), shown })
-    }
-
-    /// Connects, and runs `serve` with what comes out of the connection unasked.
-    pub(super) async fn connect<S>(
-        &self,
-        serve: impl FnOnce(
-            tokio_postgres::Connection<tokio_postgres::Socket, tokio_postgres::tls::NoTlsStream>,
-        ) -> S,
-    ) -> Result<(Client, S), Error> {
-        let (client, connection) = self.server.connect(NoTls).await.map_err(|e| failure(&e))?;
-        Ok((client, serve(connection)))
-    }
-}
-
-/// Hosts, ports and database, without what is secret.
-fn shown(server: &Server) -> String {
-    let mut shown = "postgres:".to_owned();
-    for (index, host) in server.get_hosts().iter().enumerate() {
-        let ports = server.get_ports();
-        let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let host = match host {
-            tokio_postgres::config::Host::Tcp(host) => host.clone(),
-            tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
-        };
-        let _ = write!(shown, "{}{host}:{port}", if index == 0 { "//" } else { "," });
-    }
-    let _ = write!(shown, "/{}", server.get_dbname().unwrap_or_default());
-    shown
-}
 
 /// A connection with its prepared statements.
 pub(super) struct Session {
@@ -96,28 +31,12 @@ impl Session {
     pub(super) async fn open(address: &Address) -> Result<Self, Error> {
         let run = |connection| tokio::spawn(connection_ends(connection));
         let (client, _) = address.connect(run).await?;
-        let unfit = |problem: String| Error::Open { path: address.shown.clone(), problem };
-        let sql = "SELECT current_setting('server_version_num')::int4, current_setting('fsync'),
-             current_setting('synchronous_commit'), current_setting('server_encoding'),
-             current_setting('full_page_writes')";
-        let row = client.query_one(sql, &[]).await.map_err(|e| failure(&e))?;
-        let version: i32 = row.get(0);
-        if version < VERSION_MIN {
-            return Err(unfit(format!("version {version} is too old, it must be 15 or later")));
-        }
-        if row.get::<_, &str>(1) != "on" {
-            return Err(unfit("`fsync` is off: what is acknowledged would not be kept".to_owned()));
-        }
-        if row.get::<_, &str>(3) != "UTF8" {
-            return Err(unfit("its encoding is not UTF8".to_owned()));
-        }
-        if row.get::<_, &str>(4) != "on" {
-            tracing::warn!("`full_page_writes` is off: a power cut may damage the store");
-        }
-        let mut set = format!("SET search_path = \"{}\";", address.schema);
-        if row.get::<_, &str>(2) == "off" {
-            set.push_str("SET synchronous_commit = on;");
-        }
+        let synchronous = fit(&client, address).await?;
+        // Said even where it is so already: it may be changed there at any time.
+        let mut set = format!(
+            "SET search_path = \"{}\"; SET synchronous_commit = {synchronous};",
+            address.schema
+        );
         // A process that stands still must not hold the others up. Every question
         // has its index; a plan that was made while a table was small must not
         // read all of it when it is large.
@@ -144,6 +63,71 @@ impl Session {
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
+}
+
+/// Fails unless the server keeps what is acknowledged; the `synchronous_commit`
+/// with which it does.
+async fn fit(client: &Client, address: &Address) -> Result<&'static str, Error> {
+    let unfit = |problem: &str| {
+        Err(Error::Unfit { place: address.shown.clone(), problem: problem.to_owned() })
+    };
+    let sql = format!(
+        "SELECT current_setting('server_version_num')::int4, current_setting('{DIRECT}', true),
+           current_setting('fsync'), current_setting('server_encoding'),
+           current_setting('full_page_writes'), current_setting('synchronous_commit')"
+    );
+    let rows = client.simple_query(&sql).await.map_err(|e| failure(&e))?;
+    let row = rows.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let setting = |column| row.and_then(|row| row.get(column)).unwrap_or_default();
+    let version: i32 = setting(0).parse().unwrap_or(0);
+    if version < VERSION_MIN {
+        let text = format!(
+            "it is version {}, and the first that will do is {}",
+            version / 10_000,
+            VERSION_MIN / 10_000
+        );
+        return unfit(&text);
+    }
+    if setting(1) != "on" {
+        return unfit(POOLED);
+    }
+    if setting(2) != "on" {
+        return unfit(
+            "`fsync` is off there: what is acknowledged would not be kept. Set `fsync = on`",
+        );
+    }
+    if setting(3) != "UTF8" {
+        return unfit(
+            "its encoding is not UTF8: make a database with `createdb -E UTF8 -T template0`",
+        );
+    }
+    if setting(4) != "on" && address.news("full_page_writes") {
+        tracing::warn!("`full_page_writes` is off there: a power cut may damage the store");
+    }
+    Ok(match setting(5) {
+        "local" => {
+            if address.news("local") {
+                tracing::warn!(
+                    "`synchronous_commit` is `local` there: a standby that takes over may lack what was acknowledged"
+                );
+            }
+            "local"
+        }
+        "remote_write" => "remote_write",
+        "remote_apply" => "remote_apply",
+        "on" => "on",
+        _ => {
+            if address.news("synchronous_commit") {
+                tracing::warn!(
+                    "`synchronous_commit` is off there: it is on for this store, which acknowledges what is on disk"
+                );
+            }
+            "on"
+        }
+    })
 }
 
 async fn connection_ends<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection: C) {

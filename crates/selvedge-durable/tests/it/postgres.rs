@@ -1,7 +1,10 @@
 //! The PostgreSQL store: the conformance suite over it, and what is its own.
 
 mod faults;
+mod fitness;
+mod pgbouncer;
 mod server;
+mod tls;
 
 use std::sync::{
     Arc,

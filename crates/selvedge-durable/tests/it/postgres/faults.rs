@@ -485,30 +485,3 @@ async fn wait_for(store: &Postgres, count: usize) {
     });
     waited.await.expect("the inbox is looked into");
 }
-
-#[tokio::test]
-async fn a_database_that_will_not_do_is_refused() {
-    let server = Server::own();
-    let refused = |config: Config| Postgres::open(config).unwrap_err();
-    let encrypted = refused(Config::postgres(format!("{}?sslmode=require", server.url())));
-    assert!(encrypted.to_string().contains("sslmode=require"), "{encrypted}");
-    drop(open(server.url(), "selvedge"));
-    server.psql("UPDATE selvedge.store SET schema = 99");
-    let newer = refused(Config::postgres(server.url()));
-    assert!(matches!(newer, Error::Newer { found: 99, .. }), "{newer}");
-    server.psql("CREATE SCHEMA mine CREATE TABLE other (x int)");
-    let mine = refused(Config { schema: "mine".to_owned(), ..Config::postgres(server.url()) });
-    assert!(mine.to_string().contains("another program"), "{mine}");
-    server.psql("ALTER SYSTEM SET fsync = off");
-    server.psql("SELECT pg_reload_conf()");
-    let reloaded = tokio::time::timeout(Duration::from_secs(60), async {
-        while server.psql("SHOW fsync") != "off" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    reloaded.await.expect("a setting is taken in");
-    let forgetful = refused(Config::postgres(server.url()));
-    assert!(forgetful.to_string().contains("fsync"), "{forgetful}");
-    let bad = refused(Config::postgres("postgres://localhost:notaport/x"));
-    assert_eq!(bad.code(), "SV0400");
-}

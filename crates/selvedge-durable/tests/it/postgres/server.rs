@@ -3,7 +3,10 @@
 
 use std::{
     fs::File,
-    os::unix::process::{CommandExt, parent_id},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, parent_id},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -79,16 +82,19 @@ fn programs() -> PathBuf {
 
 /// A program of the server, not as root, which it refuses.
 fn command(program: &str) -> Command {
-    let path = programs().join(program);
-    let mut command = if is_root() {
+    let mut command = unprivileged(&programs().join(program));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command
+}
+
+fn unprivileged(path: &Path) -> Command {
+    if is_root() {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(path);
         command
     } else {
         Command::new(path)
-    };
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    command
+    }
 }
 
 fn is_root() -> bool {
@@ -212,6 +218,49 @@ impl Server {
         }
     }
 
+    /// A file in its folder, that only the server may read.
+    pub(super) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres:postgres").arg(&path), &self.folder);
+        }
+        path
+    }
+
+    /// Makes it listen at a loopback address that nobody else has, which is the
+    /// answer, with these rules before all others and these settings.
+    pub(super) fn listen(&self, rules: &str, settings: &[(&str, &str)]) -> String {
+        let id = std::process::id();
+        let address = format!("127.{}.{}.{}", 1 + (id >> 16) % 250, id >> 8 & 255, 1 + id % 250);
+        let hba = self.data().join("pg_hba.conf");
+        let before = std::fs::read_to_string(&hba).unwrap();
+        std::fs::write(&hba, format!("{rules}\n{before}")).unwrap();
+        self.psql(&format!("ALTER SYSTEM SET listen_addresses = '{address}'"));
+        for (name, value) in settings {
+            self.psql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        }
+        self.crash();
+        self.start();
+        address
+    }
+
+    /// Changes a setting of the running server, and waits until it is taken in.
+    pub(super) fn set(&self, name: &str, value: &str) {
+        self.psql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        self.reload();
+        let begun = std::time::Instant::now();
+        while self.psql(&format!("SHOW {name}")) != value {
+            assert!(begun.elapsed().as_secs() < 60, "{name} is not taken in");
+        }
+    }
+
+    /// Makes it read its settings and certificates again.
+    pub(super) fn reload(&self) {
+        self.psql("SELECT pg_reload_conf()");
+    }
+
     pub(super) fn start(&self) {
         let mut start = command("pg_ctl");
         if let Some(network) = &self.network {
@@ -237,6 +286,28 @@ impl Server {
         let mut promote = command("pg_ctl");
         promote.arg("-D").arg(self.data());
         run(promote.args(["-w", "promote"]), &self.folder);
+    }
+
+    /// Where its socket is.
+    pub(super) fn socket_folder(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    /// A folder in its own that it may write.
+    pub(super) fn folder_for(&self, name: &str) -> String {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres:postgres").arg(&folder), &self.folder);
+        }
+        folder.display().to_string()
+    }
+
+    /// A program of somebody else, run by the user that the server runs as.
+    pub(super) fn as_its_user(&self, program: &Path) -> Command {
+        let mut command = unprivileged(program);
+        command.current_dir(&self.folder);
+        command
     }
 
     /// A host of a connection string.
