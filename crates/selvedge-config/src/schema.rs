@@ -6,6 +6,7 @@
 //! convert it in `crate::convert`.
 
 mod durable;
+mod routing;
 
 use std::{collections::HashSet, net::SocketAddr, time::Duration};
 

@@ -30,6 +30,11 @@ pub struct Config {
     pub headers_max: usize,
     /// Messages, events or answers in one request. Default 10,000.
     pub items_max: usize,
+    /// Messages that one receive passes over at most because the group's filter
+    /// does not want them. Default 1,000, at least 1.
+    pub filter_scan_max: usize,
+    /// Bytes of the longest payload that is read for a filter. Default 64 KiB.
+    pub filter_payload_max: usize,
     /// Memory for pages, of the writer of a file. Default 64 MiB.
     pub cache_bytes: usize,
     /// Size of a file's write-ahead log at which a checkpoint starts. Default 16 MiB.
@@ -55,6 +60,8 @@ impl Config {
             payload_max: 1 << 20,
             headers_max: 64 << 10,
             items_max: 10_000,
+            filter_scan_max: 1_000,
+            filter_payload_max: 64 << 10,
             cache_bytes: 64 << 20,
             checkpoint_bytes: 16 << 20,
             clock: Arc::new(SystemClock),
@@ -107,6 +114,7 @@ impl Config {
         require(self.queue_max >= 1, "queue_max", "must be at least 1")?;
         require(self.batch_max >= 1, "batch_max", "must be at least 1")?;
         require(self.items_max >= 1, "items_max", "must be at least 1")?;
+        require(self.filter_scan_max >= 1, "filter_scan_max", "must be at least 1")?;
         require(
             (1..=1 << 30).contains(&self.payload_max),
             "payload_max",

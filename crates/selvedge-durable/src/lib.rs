@@ -17,6 +17,7 @@ mod config;
 pub mod doctor;
 mod error;
 pub mod event;
+pub mod filter;
 mod observed;
 mod operation;
 mod postgres;

@@ -6,6 +6,7 @@
 //! What is asked of a database is in [`driver`].
 
 pub(crate) mod driver;
+mod filtered;
 mod groups;
 mod leases;
 pub(crate) mod record;

@@ -15,6 +15,7 @@ pub mod call;
 pub mod config;
 pub mod deadline;
 pub mod fallback;
+pub mod filter;
 pub mod group;
 pub mod health;
 pub mod hedge;

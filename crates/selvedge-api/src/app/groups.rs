@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use selvedge_durable::{
-    Engine,
+    Engine, filter,
     group::{
         Cause, Config, DeleteGroup, Discard, Extend, GetGroup, ListDeadLetters, ListGroups, Pause,
         PutGroup, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status, Verdict,
@@ -94,6 +94,7 @@ struct GroupIn {
     /// `100/s`; without `burst` as many at once.
     rate: Option<String>,
     burst: Option<u32>,
+    filter: Option<Value>,
     from: Option<Value>,
 }
 
@@ -120,6 +121,7 @@ impl GroupIn {
             retry_base: self.retry_base.unwrap_or(default.retry_base),
             retry_cap: self.retry_cap.unwrap_or(default.retry_cap),
             rate,
+            filter: self.filter.as_ref().map(filter::parse).transpose()?,
         };
         let from = self.from.map_or(Ok(From::First), |value| place(&value))?;
         Ok((config, from))
@@ -290,5 +292,6 @@ pub(super) fn status(status: &Status) -> Value {
         "rate": status.config.rate.map(|rate| wire::show_rate(rate.rate)),
         "burst": status.config.rate.map(|rate| rate.burst),
         "throttled_until": status.throttled.map(wire::time),
+        "filter": status.config.filter.as_ref().map(filter::show),
     })
 }

@@ -89,6 +89,8 @@ impl Convert<'_> {
             payload_max: bytes(*it.payload_max),
             headers_max: bytes(*it.headers_max),
             items_max: *it.items_max,
+            filter_scan_max: *it.filter_scan_max,
+            filter_payload_max: bytes(*it.filter_payload_max),
             cache_bytes: bytes(*it.cache),
             checkpoint_bytes: it.checkpoint.0,
             schema: it.schema.as_str().to_owned(),
@@ -230,6 +232,7 @@ impl Convert<'_> {
                 burst: it.burst.unwrap_or(it.rate.count),
                 ..limit::Config::default()
             }),
+            filter: (*it.filter).clone(),
         };
         self.sound(config.validate(), |key| {
             let rate = it.rate.as_ref().and_then(|rate| rate.span_of(key));

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use selvedge_durable::topic::From;
-use selvedge_patterns::wall::Wall;
+use selvedge_patterns::{filter::Filter, wall::Wall};
 use serde_json::{Value, json};
 
 use super::secs;
@@ -37,6 +37,10 @@ section! {
         headers_max: Bytes = Bytes(64 << 10);
         /// Messages, events or answers in one request.
         items_max: usize = 10_000;
+        /// Messages that one receive passes over because the group's filter does not want them; the next goes on from there.
+        filter_scan_max: usize = 1000;
+        /// The longest payload that is read for a filter; a longer one has no fields.
+        filter_payload_max: Bytes = Bytes(64 << 10);
         /// Memory for pages of the file.
         cache: Bytes = Bytes(64 << 20);
         /// Size of the write-ahead log at which it is copied into the file.
@@ -127,6 +131,8 @@ section! {
         group: Option<Text> = None;
         /// Where a new group begins: `first`, `next`, a position, or a time such as `2026-01-31T00:00:00Z`.
         from: Start = Start(From::First);
+        /// Which messages it wants, by key, headers, CloudEvents attributes and fields of a JSON payload; the others are passed over. See [routing](routing.md).
+        filter: Option<Filter> = None;
         /// How long a consumer may hold a message before it is offered again.
         lease: Duration = secs(30);
         /// When a failed message is offered again, and how often; a bare number is the attempts.

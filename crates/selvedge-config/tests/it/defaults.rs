@@ -131,6 +131,7 @@ schedules: { nightly: { spec: \"@daily\", topic: orders } }
         (
             (it.path.clone(), it.readers, it.queue_max, it.batch_max, it.waiting_max),
             (it.payload_max, it.headers_max, it.items_max, it.cache_bytes, it.checkpoint_bytes),
+            (it.filter_scan_max, it.filter_payload_max),
         )
     };
     assert_eq!(bounds(&durable.store), bounds(&store));
@@ -144,4 +145,30 @@ schedules: { nightly: { spec: \"@daily\", topic: orders } }
     let api = loaded.api.unwrap();
     assert_eq!(api.bind.to_string(), "127.0.0.1:9901");
     assert!(crate::load(&crate::with_service("")).unwrap().api.is_none(), "nothing to speak for");
+}
+
+#[test]
+fn a_filter_means_what_it_says_whether_in_yaml_or_json() {
+    use selvedge_durable::filter;
+    let text = "version: 1
+durable: selvedge.db
+topics: { orders: on }
+subscriptions:
+  gold:
+    topic: orders
+    filter:
+      - exact: { type: order.placed, data.zip: 01234, data.yes: true }
+      - any:
+          - gt: { data.amount: 100 }
+          - in: { data.tier: [gold, \"1\", 1, false] }
+      - wildcard: { key: \"eu.#\" }
+";
+    let loaded = crate::load(text).unwrap_or_else(|report| panic!("{report}"));
+    let expected = serde_json::json!([
+        {"exact": {"type": "order.placed", "data.zip": "01234", "data.yes": "true"}},
+        {"any": [{"gt": {"data.amount": 100}}, {"in": {"data.tier": ["gold", "1", 1, false]}}]},
+        {"wildcard": {"key": "eu.#"}},
+    ]);
+    let found = loaded.durable.unwrap().groups[0].config.filter.clone();
+    assert_eq!(found, Some(filter::parse(&expected).unwrap()));
 }

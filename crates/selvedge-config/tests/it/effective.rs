@@ -36,6 +36,7 @@ topics:
   rates: { retention: off, compact: { lag: 1m }, durability: relaxed }
 subscriptions:
   billing: { topic: orders, from: 2026-01-31T00:00:00Z, retry: { attempts: 3, base: 50ms }, ordered: on }
+  gold: { topic: orders, filter: [{ prefix: { type: order. } }, { in: { data.tier: [gold, "1", 1, 1.5, true, off] } }, { not: { wildcard: { key: "us.#" } } }] }
   mail: { topic: orders, group: mail/eu, from: 7, push: { to: orders, path: "/hooks?of=orders", mode: structured, concurrency: 4 } }
 schedules:
   nightly: { spec: "30 2 * * *", zone: Europe/Lisbon, topic: orders, missed: all:3, key: k, data: "{}", headers: { Content-Type: application/json } }

@@ -7,7 +7,11 @@ use crate::Error;
 
 /// Forward only: step `n` takes a schema from version `n` to `n + 1`. A step
 /// that was released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+];
 
 /// The version this program writes.
 const VERSION: u32 = MIGRATIONS.len() as u32;

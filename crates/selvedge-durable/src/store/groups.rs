@@ -14,6 +14,7 @@ use selvedge_patterns::{
 use super::{
     Apply, Look, Reader,
     driver::{Db, Row, values},
+    filtered,
     record::{self, encode_headers, row_id},
     topics::{ANSWER_BYTES, check_name, resolve, topic_id},
     writer::Tx,
@@ -47,6 +48,8 @@ struct Live {
     core: Group,
     /// Positions that came back from the dead letters: their row goes when they are settled.
     redriven: HashSet<u64>,
+    /// Whether the last receive stopped before it had looked at every message.
+    more: bool,
 }
 
 /// The groups that were used since the start or the last rollback.
@@ -115,7 +118,9 @@ fn load(db: &impl Db, id: i64) -> Result<Live, Error> {
     let sql = "SELECT position FROM dead_letters WHERE grp = ?1 AND redriven = 1";
     let redriven = db.all(sql, &values![id], |row| row.get(0))?.into_iter().collect();
     let cursors = load_cursors(db, id)?;
-    Ok(Live { id, topic, paused, fence, cursors, core, redriven })
+    // Nobody knows any more how far the last receive has looked.
+    let more = core.config().filter.is_some();
+    Ok(Live { id, topic, paused, fence, cursors, core, redriven, more })
 }
 
 fn load_cursors(db: &impl Db, id: i64) -> Result<[u64; 10], Error> {
@@ -221,6 +226,9 @@ impl<D: Db> Tx<D> {
             self.groups.live.insert(id, live);
         }
         let live = self.groups.live.get(&id).filter(|live| !live.paused);
+        if live.is_some_and(|live| live.more) {
+            return Ok(Some(self.now));
+        }
         // What is due now and was not taken waits for room, not for time.
         Ok(live.and_then(|live| live.core.next_wakeup(self.now)).filter(|&at| at > self.now))
     }
@@ -300,7 +308,9 @@ impl<D: Db> Tx<D> {
             max: request.max.min(self.config.items_max),
             lease: request.lease,
             fence: live.fence + 1,
+            scan: filtered::Scan::new(&self.config, live.core.config()),
         };
+        live.more = false;
         if live.paused || taken.full() {
             return Ok(Vec::new());
         }
@@ -314,6 +324,7 @@ impl<D: Db> Tx<D> {
             } else {
                 self.take_in_order(live, &mut taken)?;
             }
+            live.more = taken.scan.is_over();
         }
         for (lane, cursor) in live.cursors.iter().enumerate() {
             if *cursor != before[lane] {
@@ -368,11 +379,11 @@ impl<D: Db> Tx<D> {
             let id = row.get(0)?;
             let position = record::position(id);
             let message = record::message(row, position, 1)?;
-            if !self.offer(live, taken, message)? {
+            if taken.scan.wants(&message) && !self.offer(live, taken, message)? {
                 return Ok(None);
             }
             live.cursors[LANE] = position + 1;
-            Ok((!taken.full()).then_some(id + 1))
+            Ok((!taken.full() && !taken.scan.is_over()).then_some(id + 1))
         })
     }
 
@@ -393,11 +404,12 @@ impl<D: Db> Tx<D> {
         for (lane, head) in heads.iter_mut().enumerate() {
             *head = look(lane, live.cursors[lane])?;
         }
-        while !taken.full() {
+        while !taken.full() && !taken.scan.is_over() {
             let times = heads.map(|head| head.map(|(_, at)| at));
             let Some(lane) = pick_lane(self.now, &times, ageing) else { break };
             let Some((position, _)) = heads[lane] else { break };
             if let Some(message) = fetch(&self.db, live.topic, live.id, position)?
+                && taken.scan.wants(&message)
                 && !self.offer(live, taken, message)?
             {
                 break;
@@ -483,6 +495,7 @@ struct Taken {
     max: usize,
     lease: Option<Duration>,
     fence: u64,
+    scan: filtered::Scan,
 }
 
 impl Taken {
@@ -518,7 +531,8 @@ impl Apply for PutGroup {
         let topic = tx.topic(&self.topic)?;
         let (topic_id, next, priorities) = (topic.id, topic.next, topic.settings.priorities);
         let mut row = values![topic_id, &self.group].to_vec();
-        row.extend(settings::write(&self.config));
+        let filter = filtered::text(self.config.filter.as_ref());
+        row.extend(settings::write(&self.config, filter.as_deref()));
         match tx.group_numbers(&self.topic, &self.group) {
             Ok((_, id)) => {
                 let sql = format!("SELECT {} FROM groups WHERE id = ?1", settings::COLUMNS);

@@ -17,6 +17,7 @@ macro_rules! cases {
 }
 
 pub(crate) mod aggregates;
+pub(crate) mod filters;
 pub(crate) mod groups;
 pub(crate) mod levelling;
 pub(crate) mod projections;
@@ -133,6 +134,7 @@ macro_rules! suite {
         crate::conformance::topics::suite!($open);
         crate::conformance::groups::suite!($open);
         crate::conformance::levelling::suite!($open);
+        crate::conformance::filters::suite!($open);
         crate::conformance::streams::suite!($open);
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{backoff, config::ConfigError, limit, random::Rng};
+use crate::{backoff, config::ConfigError, filter::Filter, limit, random::Rng};
 
 /// How a group hands out messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct Config {
     /// How often a message may be handed out, however many consumers ask;
     /// every delivery counts, a repeated one too. Default as often as asked.
     pub rate: Option<limit::Config>,
+    /// Which messages are for this group. The others are passed over as if they
+    /// were settled, and never offered to [`Group`](super::Group). Default: all.
+    pub filter: Option<Filter>,
 }
 
 impl Default for Config {
@@ -39,6 +42,7 @@ impl Default for Config {
             retry_base: Duration::from_secs(1),
             retry_cap: Duration::from_secs(300),
             rate: None,
+            filter: None,
         }
     }
 }
@@ -70,7 +74,8 @@ impl Config {
             "retry_base",
             "must not exceed `retry_cap`",
         )?;
-        self.rate.map_or(Ok(()), |rate| rate.validate())
+        self.rate.map_or(Ok(()), |rate| rate.validate())?;
+        self.filter.as_ref().map_or(Ok(()), Filter::validate)
     }
 
     /// The wait before delivery number `attempt + 1`: full jitter under a bound

@@ -23,6 +23,7 @@ mod peer;
 mod postgres;
 mod refusal;
 mod reload;
+mod routing;
 mod rules;
 mod same_code;
 mod walkthroughs;

@@ -7,15 +7,18 @@ use selvedge_patterns::limit;
 use crate::{
     Error,
     group::Config,
-    store::driver::{Row, Value},
+    store::{
+        driver::{Row, Value},
+        filtered,
+    },
 };
 
 /// The columns, in the order of [`read`] and [`write`].
 pub(super) const COLUMNS: &str = "lease, attempts, ordered, in_flight_max, exceptions_max, \
-     retry_base, retry_cap, rate_count, rate_per, rate_burst";
+     retry_base, retry_cap, rate_count, rate_per, rate_burst, filter";
 
 /// How many there are.
-const COUNT: usize = 10;
+const COUNT: usize = 11;
 
 /// `?from, …`: a parameter for each column.
 pub(super) fn parameters(from: usize) -> String {
@@ -41,10 +44,12 @@ pub(super) fn read(row: &impl Row, at: usize) -> Result<Config, Error> {
         retry_base: row.get(at + 5)?,
         retry_cap: row.get(at + 6)?,
         rate,
+        filter: filtered::stored(row.get(at + 10)?)?,
     })
 }
 
-pub(super) fn write(config: &Config) -> [Value<'static>; COUNT] {
+/// `filter` is that of `config` as a row has it.
+pub(super) fn write<'a>(config: &Config, filter: Option<&'a str>) -> [Value<'a>; COUNT] {
     let rate = config.rate;
     [
         config.lease.into(),
@@ -57,5 +62,6 @@ pub(super) fn write(config: &Config) -> [Value<'static>; COUNT] {
         rate.map_or(0, |it| it.rate.count).into(),
         rate.map_or(Duration::ZERO, |it| it.rate.per).into(),
         rate.map_or(0, |it| it.burst).into(),
+        filter.into(),
     ]
 }

@@ -1,0 +1,61 @@
+//! Which messages reach whom.
+
+use super::*;
+
+fn event<'a>(kind: &'a str, id: &'a str) -> [(&'a str, &'a str); 5] {
+    [
+        ("ce-specversion", "1.0"),
+        ("ce-source", "/shop"),
+        ("ce-type", kind),
+        ("ce-id", id),
+        ("content-type", "application/json"),
+    ]
+}
+
+#[tokio::test]
+async fn a_group_receives_what_its_filter_wants() {
+    let world = world().await;
+    world.ok("PUT", "/v1/topics/t", json!({})).await;
+    let filter = json!({"all": [
+        {"prefix": {"type": "order."}},
+        {"equals": {"data.customer.tier": "gold"}},
+    ]});
+    let group = "/v1/topics/t/groups/gold";
+    let put = world.ok("PUT", group, json!({ "filter": filter })).await;
+    assert_eq!(put["filter"], filter);
+    let gold = br#"{"customer": {"tier": "gold"}}"#;
+    for (kind, id, body) in [
+        ("order.placed", "1", &gold[..]),
+        ("invoice.sent", "2", gold),
+        ("order.placed", "3", b"{}"),
+        ("order.cancelled", "4", gold),
+    ] {
+        let got = world.send("POST", "/v1/topics/t/messages", &event(kind, id), body).await;
+        assert_eq!(got.status, StatusCode::OK, "{:?}", got.bytes);
+    }
+    let receive = format!("{group}/receive?wait=5s&format=cloudevents");
+    let got = world.send("POST", &receive, &[], b"").await.json();
+    let ids: Vec<&str> =
+        got.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["1", "4"]);
+    let status = world.ok("GET", group, Value::Null).await;
+    assert_eq!((&status["lag"], &status["in_flight"]), (&json!(2), &json!(2)));
+    let changed = world.ok("PUT", group, json!({})).await;
+    assert_eq!(changed["filter"], Value::Null, "what is not said is the default");
+}
+
+#[tokio::test]
+async fn a_filter_that_cannot_be_read_is_refused_and_says_where() {
+    let world = world().await;
+    world.ok("PUT", "/v1/topics/t", json!({})).await;
+    let wrong = json!({"filter": {"any": [{"exact": {"type": "a"}}, {"wildcard": {"key": "a*"}}]}});
+    let got = world.json("PUT", "/v1/topics/t/groups/g", wrong).await;
+    assert_eq!((got.status, &got.code()[..]), (StatusCode::UNPROCESSABLE_ENTITY, "SV0413"));
+    let detail = got.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains("at `any[1].wildcard.key`") && detail.contains("whole words"),
+        "{detail}"
+    );
+    let missing = world.json("GET", "/v1/topics/t/groups/g", Value::Null).await;
+    assert_eq!(missing.code(), "SV0410");
+}
