@@ -13,6 +13,7 @@ mod operations;
 mod pipeline;
 mod problem;
 mod rest;
+mod shown;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -186,7 +187,7 @@ impl<E: Engine> Server<E> {
             ["openapi.json"] => Ok(json(&openapi::document())),
             ["v1", "topics", rest @ ..] => topics::route(call, rest).await,
             ["v1", "transactions"] if call.method == "POST" => pipeline::transaction(call).await,
-            ["v1", "pipeline"] if call.method == "POST" => Ok(pipeline::pipeline(call)),
+            ["v1", "pipeline"] if call.method == "POST" => pipeline::pipeline(call),
             ["v1", "streams" | "events" | "append", ..] => {
                 streams::route(call, &segments[1..]).await
             }

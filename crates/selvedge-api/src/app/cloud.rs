@@ -131,7 +131,7 @@ fn attributes(topic: &str, message: &Message) -> (BTreeMap<String, String>, Opti
         ("id", message.position.to_string()),
         ("source", format!("/v1/topics/{topic}")),
         ("type", "selvedge.message".to_owned()),
-        ("time", super::wire::time(message.at)),
+        ("time", super::shown::time(message.at)),
     ];
     for (name, value) in defaults {
         attributes.entry(name.to_owned()).or_insert(value);

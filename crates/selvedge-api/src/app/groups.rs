@@ -6,18 +6,21 @@ use bytes::Bytes;
 use selvedge_durable::{
     Engine, filter,
     group::{
-        Cause, Config, DeleteGroup, Discard, Extend, GetGroup, ListDeadLetters, ListGroups, Pause,
-        PutGroup, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status, Verdict,
+        Cause, Config, DeleteGroup, Delivery, Discard, Extend, GetGroup, ListDeadLetters,
+        ListGroups, Pause, PutGroup, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status,
+        Verdict,
     },
     topic::From,
 };
 use selvedge_patterns::{limit, wall::Wall};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, live, or_draining, typed,
-    wire::{self, Shown},
+    Answer, Call, Problem, WAIT_MAX, cloud, empty, json, live, or_draining,
+    shown::{Each, Message, Shown, receipt_text, time},
+    typed,
+    wire::{self, ReceiptIn},
 };
 
 pub(super) async fn route<E: Engine>(
@@ -154,6 +157,11 @@ struct Positions {
     positions: Vec<u64>,
 }
 
+#[derive(Serialize)]
+struct Received<'a> {
+    messages: Each<'a, Delivery, Message<'a>>,
+}
+
 async fn receive<E: Engine>(
     call: Call<'_, E>,
     topic: String,
@@ -171,21 +179,19 @@ async fn receive<E: Engine>(
     if call.query.text("format") == Some("cloudevents") {
         let events = deliveries.iter().map(|delivery| {
             let mut event = cloud::event(&topic, &delivery.message);
-            event["selvedgereceipt"] = wire::receipt_text(delivery.receipt).into();
+            event["selvedgereceipt"] = receipt_text(delivery.receipt).into();
             event
         });
         let events = Value::Array(events.collect()).to_string();
         return Ok(typed("application/cloudevents-batch+json", Bytes::from(events)));
     }
-    let messages: Vec<Value> =
-        deliveries.iter().map(|delivery| wire::delivery(delivery, shown)).collect();
-    Ok(json(&json!({ "messages": messages })))
+    Ok(json(&Received { messages: Each(&deliveries, shown, Message::delivered) }))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SettleIn {
-    ids: Vec<String>,
+    ids: Vec<ReceiptIn>,
     #[serde(default, deserialize_with = "wire::duration_field")]
     after: Option<Duration>,
     reason: Option<String>,
@@ -203,7 +209,7 @@ async fn settle<E: Engine>(
     let replies = given
         .ids
         .iter()
-        .map(|id| Ok(Reply { receipt: wire::receipt(id)?, verdict, reason: given.reason.clone() }));
+        .map(|id| Ok(Reply { receipt: id.get()?, verdict, reason: given.reason.clone() }));
     let replies = replies.collect::<Result<Vec<_>, Problem>>()?;
     let alone = replies.len() == 1;
     let answers = engine.execute(Settle { topic, group, replies, strict: alone }).await?;
@@ -220,13 +226,13 @@ pub(super) fn settled(answers: &[Result<Settled, Stale>]) -> Value {
 }
 
 fn stale(stale: &Stale) -> Value {
-    json!({ "id": wire::receipt_text(stale.presented), "code": "SV0414" })
+    json!({ "id": receipt_text(stale.presented), "code": "SV0414" })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExtendIn {
-    ids: Vec<String>,
+    ids: Vec<ReceiptIn>,
     #[serde(default, deserialize_with = "wire::duration_field")]
     lease: Option<Duration>,
 }
@@ -238,14 +244,14 @@ async fn extend<E: Engine>(
 ) -> Result<Answer, Problem> {
     let engine = call.engine;
     let given: ExtendIn = call.json().await?;
-    let receipts = given.ids.iter().map(|id| wire::receipt(id)).collect::<Result<Vec<_>, _>>()?;
+    let receipts = given.ids.iter().map(ReceiptIn::get).collect::<Result<Vec<_>, _>>()?;
     let answers = engine.execute(Extend { topic, group, receipts, lease: given.lease }).await?;
     Ok(json(&extended(&answers)))
 }
 
 /// What became of deliveries that were to be held for longer.
 pub(super) fn extended(answers: &[Result<Wall, Stale>]) -> Value {
-    let until = answers.iter().find_map(|answer| answer.as_ref().ok().copied()).map(wire::time);
+    let until = answers.iter().find_map(|answer| answer.as_ref().ok().copied()).map(time);
     let stale: Vec<Value> =
         answers.iter().filter_map(|answer| answer.as_ref().err()).map(stale).collect();
     json!({ "until": until, "stale": stale })
@@ -263,12 +269,12 @@ async fn dead_letters<E: Engine>(
     let letters: Vec<Value> = letters
         .iter()
         .map(|letter| {
-            let mut out = wire::message(&letter.message, shown);
-            out.insert("cause".to_owned(), cause(letter.cause).into());
-            out.insert("reason".to_owned(), letter.reason.clone().into());
-            out.insert("attempts".to_owned(), letter.attempts.into());
-            out.insert("dead_at".to_owned(), wire::time(letter.at).into());
-            Value::Object(out)
+            let mut out = json!(Message::read(&letter.message, shown));
+            out["cause"] = cause(letter.cause).into();
+            out["reason"] = letter.reason.clone().into();
+            out["attempts"] = letter.attempts.into();
+            out["dead_at"] = time(letter.at).into();
+            out
         })
         .collect();
     Ok(json(&json!({ "dead_letters": letters })))
@@ -287,11 +293,11 @@ pub(super) fn status(status: &Status) -> Value {
     json!({
         "topic": status.topic, "group": status.group, "paused": status.paused,
         "ordered": status.config.ordered, "lag": status.lag, "in_flight": status.in_flight,
-        "waiting": status.waiting, "dead": status.dead, "oldest": status.oldest.map(wire::time),
+        "waiting": status.waiting, "dead": status.dead, "oldest": status.oldest.map(time),
         "attempts_most": status.attempts_most,
         "rate": status.config.rate.map(|rate| wire::show_rate(rate.rate)),
         "burst": status.config.rate.map(|rate| rate.burst),
-        "throttled_until": status.throttled.map(wire::time),
+        "throttled_until": status.throttled.map(time),
         "filter": status.config.filter.as_ref().map(filter::show),
     })
 }

@@ -29,15 +29,16 @@ use selvedge_durable::{
     topic::{From, GetTopic, ReadTopic},
 };
 use selvedge_patterns::wall::Wall;
-use serde_json::Value;
+use serde::Serialize;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    Answer, Call, Problem, WAIT_MAX, drain_begins, streams,
-    wire::{self, Shown},
+    Answer, Call, Problem, WAIT_MAX, drain_begins,
+    shown::{Message, Shown},
+    streams, wire,
 };
 
 /// A line that says nothing, so that both ends know that the other is there.
@@ -58,7 +59,8 @@ pub(super) fn wanted<E>(call: &Call<'_, E>) -> bool {
 }
 
 /// One event on the wire.
-fn event(kind: &str, id: Option<u64>, data: &Value) -> Bytes {
+fn event(kind: &str, id: Option<u64>, data: &impl Serialize) -> Bytes {
+    let data = serde_json::to_string(data).expect("answers serialize");
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
     Bytes::from(format!("{id}event: {kind}\ndata: {data}\n\n"))
 }
@@ -202,10 +204,9 @@ pub(super) async fn group<E: Engine>(
         let receive = Receive { topic, group, max, lease, wait: WAIT_MAX };
         let deliveries = engine.execute(receive);
         async move {
-            let pieces = deliveries
-                .await?
-                .into_iter()
-                .map(|it| event("message", Some(it.message.position), &wire::delivery(&it, shown)));
+            let pieces = deliveries.await?.into_iter().map(|it| {
+                event("message", Some(it.message.position), &Message::delivered(&it, shown))
+            });
             Ok(Look { pieces: pieces.collect(), more: true, at: None })
         }
     }))
@@ -236,9 +237,9 @@ pub(super) async fn topic<E: Engine>(call: Call<'_, E>, topic: String) -> Result
                 next.store(last.position + 1, Relaxed);
             }
             let bytes = messages.iter().map(wire::size).sum();
-            let pieces = messages.iter().map(|it| {
-                event("message", Some(it.position), &Value::Object(wire::message(it, shown)))
-            });
+            let pieces = messages
+                .iter()
+                .map(|it| event("message", Some(it.position), &Message::read(it, shown)));
             Ok(Look::page(pieces.collect(), bytes))
         }
     }))

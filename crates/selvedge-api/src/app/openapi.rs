@@ -52,7 +52,8 @@ pub(super) const PATHS: &[(&str, &str, &str)] = &[
     (
         "post",
         "/v1/pipeline",
-        "one operation a line in, one answer a line out, many under way at once",
+        "one operation a line in, one answer a line out, many under way at once; with `payloads=raw` \
+         a message's `bytes` follow the line",
     ),
     ("post", "/v1/transactions", "several operations, all or none"),
     ("get", "/v1/groups", "all groups of all topics"),

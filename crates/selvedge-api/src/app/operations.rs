@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use selvedge_durable::{
     Answer as Stored, Operation,
     group::{Extend, Receive, Reply, Settle, Verdict},
@@ -12,12 +13,14 @@ use selvedge_durable::{
     stream::Append,
     topic::{NewMessage, Publish},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
-    Problem, WAIT_MAX, groups, streams,
-    wire::{self, MessageIn, Shown},
+    Problem, WAIT_MAX, groups,
+    shown::{Each, Message, Shown, Went, payload_value, time},
+    streams,
+    wire::{self, MessageIn, ReceiptIn},
 };
 
 /// One operation: exactly one of these is there.
@@ -66,7 +69,7 @@ struct ReceiveIn {
 struct SettleIn {
     topic: String,
     group: String,
-    ids: Vec<String>,
+    ids: Vec<ReceiptIn>,
     #[serde(default, deserialize_with = "wire::duration_field")]
     after: Option<Duration>,
     reason: Option<String>,
@@ -77,7 +80,7 @@ struct SettleIn {
 struct ExtendIn {
     topic: String,
     group: String,
-    ids: Vec<String>,
+    ids: Vec<ReceiptIn>,
     #[serde(default, deserialize_with = "wire::duration_field")]
     lease: Option<Duration>,
 }
@@ -131,15 +134,26 @@ struct HeldIn {
 }
 
 impl OperationIn {
+    /// Bytes after its line that are payloads of its messages.
+    pub(super) fn payload_bytes(&self) -> usize {
+        let messages = self.publish.iter().flat_map(|publish| &publish.messages);
+        messages.map(MessageIn::bytes).fold(0, usize::saturating_add)
+    }
+
     /// What it asks for. In a transaction one stale receipt fails all.
-    pub(super) fn into_operation(self, strict: bool) -> Result<Operation, Problem> {
+    /// `payloads` are those that followed its line, if they can: [`Self::payload_bytes`].
+    pub(super) fn into_operation(
+        self,
+        strict: bool,
+        payloads: Option<Bytes>,
+    ) -> Result<Operation, Problem> {
         let settle = |given: SettleIn, verdict| given.into_settle(verdict, strict);
         let retry = |given: SettleIn| {
             let verdict = Verdict::Retry { after: given.after };
             settle(given, verdict)
         };
         let mut found = [
-            self.publish.map(PublishIn::into_operation),
+            self.publish.map(|it| it.into_operation(payloads)),
             self.receive.map(|it| Ok(it.into_operation())),
             self.ack.map(|it| settle(it, Verdict::Ack)),
             self.nack.map(retry),
@@ -179,10 +193,18 @@ impl OperationIn {
 }
 
 impl PublishIn {
-    fn into_operation(self) -> Result<Operation, Problem> {
-        let messages = self.messages.into_iter().map(MessageIn::into_message);
-        let messages = messages.collect::<Result<Vec<NewMessage>, _>>()?;
-        Ok(Operation::Publish(Publish { topic: self.topic, messages }))
+    fn into_operation(self, payloads: Option<Bytes>) -> Result<Operation, Problem> {
+        let messages: Result<Vec<NewMessage>, _> = match payloads {
+            None => self.messages.into_iter().map(MessageIn::into_message).collect(),
+            Some(mut left) => {
+                let message = |it: MessageIn| {
+                    let beside = it.has_bytes().then(|| left.split_to(it.bytes().min(left.len())));
+                    it.with_payload(beside)
+                };
+                self.messages.into_iter().map(message).collect()
+            }
+        };
+        Ok(Operation::Publish(Publish { topic: self.topic, messages: messages? }))
     }
 }
 
@@ -196,8 +218,8 @@ impl ReceiveIn {
 
 impl SettleIn {
     fn into_settle(self, verdict: Verdict, strict: bool) -> Result<Operation, Problem> {
-        let reply = |id: &String| {
-            let receipt = wire::receipt(id)?;
+        let reply = |id: &ReceiptIn| {
+            let receipt = id.get()?;
             Ok(Reply { receipt, verdict, reason: self.reason.clone() })
         };
         let replies = self.ids.iter().map(reply).collect::<Result<_, Problem>>()?;
@@ -208,7 +230,7 @@ impl SettleIn {
 
 impl ExtendIn {
     fn into_operation(self) -> Result<Operation, Problem> {
-        let receipts = self.ids.iter().map(|id| wire::receipt(id)).collect::<Result<_, _>>()?;
+        let receipts = self.ids.iter().map(ReceiptIn::get).collect::<Result<_, _>>()?;
         let Self { topic, group, lease, .. } = self;
         Ok(Operation::Extend(Extend { topic, group, receipts, lease }))
     }
@@ -253,29 +275,56 @@ fn tag(if_match: Option<&str>, absent: bool) -> Result<Condition, Problem> {
     }
 }
 
-/// What came of an operation.
-pub(super) fn answer(stored: &Stored) -> Value {
-    match stored {
-        Stored::Publish(published) => {
-            json!({ "published": published.iter().map(wire::published).collect::<Vec<_>>() })
+/// What came of an operation, as JSON.
+pub(super) struct Answered<'a> {
+    id: Option<Value>,
+    stored: &'a Stored,
+    shown: Shown,
+}
+
+impl<'a> Answered<'a> {
+    /// On a line, with its id.
+    pub(super) const fn with(id: Option<Value>, stored: &'a Stored, shown: Shown) -> Self {
+        Self { id, stored, shown }
+    }
+
+    /// One of many.
+    pub(super) const fn of(stored: &'a Stored, shown: Shown) -> Self {
+        Self::with(None, stored, shown)
+    }
+}
+
+impl Serialize for Answered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(id) = &self.id {
+            map.serialize_entry("id", id)?;
         }
-        Stored::Receive(got) => {
-            let shown = |it| wire::delivery(it, Shown::Readable);
-            json!({ "messages": got.iter().map(shown).collect::<Vec<_>>() })
+        let others = match self.stored {
+            Stored::Publish(published) => {
+                map.serialize_entry("published", &Each(published, self.shown, Went::each))?;
+                return map.end();
+            }
+            Stored::Receive(got) => {
+                map.serialize_entry("messages", &Each(got, self.shown, Message::delivered))?;
+                return map.end();
+            }
+            Stored::Settle(settled) => groups::settled(settled),
+            Stored::Extend(extended) => groups::extended(extended),
+            Stored::Append(appended) => streams::appended(appended),
+            Stored::PutState(tag) => json!({ "etag": format!("{tag:x}") }),
+            Stored::GetState(value) => {
+                let (name, shown) = payload_value(&value.value, value.content_type.as_deref());
+                json!({ "etag": format!("{:x}", value.tag), name: shown })
+            }
+            Stored::Acquire(grant) => json!({ "token": grant.token, "until": time(grant.until) }),
+            Stored::Renew(until) => json!({ "until": time(*until) }),
+            _ => json!({}),
+        };
+        for (name, value) in others.as_object().into_iter().flatten() {
+            map.serialize_entry(name, value)?;
         }
-        Stored::Settle(settled) => groups::settled(settled),
-        Stored::Extend(extended) => groups::extended(extended),
-        Stored::Append(appended) => streams::appended(appended),
-        Stored::PutState(tag) => json!({ "etag": format!("{tag:x}") }),
-        Stored::GetState(value) => {
-            let (name, shown) = wire::payload(&value.value, value.content_type.as_deref());
-            json!({ "etag": format!("{:x}", value.tag), name: shown })
-        }
-        Stored::Acquire(grant) => {
-            json!({ "token": grant.token, "until": wire::time(grant.until) })
-        }
-        Stored::Renew(until) => json!({ "until": wire::time(*until) }),
-        _ => json!({}),
+        map.end()
     }
 }
 

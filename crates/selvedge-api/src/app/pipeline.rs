@@ -3,20 +3,28 @@
 //! A transaction is done whole or not at all. A pipeline is one long request:
 //! an operation a line in, an answer a line out as soon as it is there, many
 //! under way at once; publish, receive and acknowledge share it.
+//!
+//! With `?payloads=raw` the payloads of messages follow their line as they are,
+//! one after another, both ways; `bytes` in a message says how many are its. A
+//! line that cannot be read then ends the request: nobody could tell what comes
+//! after it from a payload, and what somebody wrote into one is never obeyed.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, mem, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, Either, channel::Channel};
 use hyper::body::Incoming;
-use selvedge_durable::{Engine, Error};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use selvedge_durable::{Answer as Stored, Engine, Error, Operation, group::Delivery};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
-    Answer, Call, Problem, drain_begins, json, operations, operations::OperationIn, parse,
+    Answer, Call, Problem, drain_begins, json,
+    operations::{Answered, OperationIn},
+    parse,
+    shown::{Each, Shown},
 };
 
 /// Bytes of one line.
@@ -32,28 +40,49 @@ struct TransactionIn {
     operations: Vec<OperationIn>,
 }
 
+#[derive(Serialize)]
+struct TransactionOut<'a> {
+    answers: Each<'a, Stored, Answered<'a>>,
+}
+
 pub(super) async fn transaction<E: Engine>(call: Call<'_, E>) -> Result<Answer, Problem> {
     let engine = call.engine;
     let fence = call.fence()?;
     let fences = usize::from(fence.is_some());
     let given: TransactionIn = call.json().await?;
-    let operations = given.operations.into_iter().map(|it| it.into_operation(true));
+    let operations = given.operations.into_iter().map(|it| it.into_operation(true, None));
     let operations: Vec<_> =
         fence.into_iter().map(Ok).chain(operations).collect::<Result<_, Problem>>()?;
     if operations.len() == fences {
         return Err(Problem::malformed("`operations` is empty".to_owned()));
     }
     let answers = engine.transact(operations).await?;
-    let answers: Vec<Value> = answers.iter().skip(fences).map(operations::answer).collect();
-    Ok(json(&json!({ "answers": answers })))
+    let shown = Each(&answers[fences..], Shown::Readable, Answered::of);
+    Ok(json(&TransactionOut { answers: shown }))
 }
 
-pub(super) fn pipeline<E: Engine>(call: Call<'_, E>) -> Answer {
+pub(super) fn pipeline<E: Engine>(call: Call<'_, E>) -> Result<Answer, Problem> {
+    call.query.only(&["payloads"])?;
+    let raw = match call.query.text("payloads") {
+        None => false,
+        Some("raw") => true,
+        Some(other) => {
+            return Err(Problem::malformed(format!("`payloads` cannot be `{other}`, only `raw`")));
+        }
+    };
     let (mut out, body) = Channel::<Bytes, Infallible>::new(16);
     let (answers, mut answered) = mpsc::channel::<Bytes>(UNDER_WAY);
-    let (engine, draining, incoming) = (call.engine.clone(), call.draining, call.body);
+    let input = Input {
+        incoming: call.body,
+        draining: call.draining,
+        rest: BytesMut::new(),
+        searched: 0,
+        over: false,
+    };
+    let lines = Lines { engine: call.engine.clone(), input, raw, answers };
+    let payload_max = call.config.body_max;
     tokio::spawn(async move {
-        let take = take_lines(engine, incoming, draining, answers);
+        let take = lines.take(payload_max);
         let give = async {
             while let Some(first) = answered.recv().await {
                 // What is there goes out together: a write costs more than a line.
@@ -76,91 +105,179 @@ pub(super) fn pipeline<E: Engine>(call: Call<'_, E>) -> Answer {
         }
     });
     let mut answer = Response::new(Either::Right(body));
-    let media_type = HeaderValue::from_static("application/x-ndjson");
-    answer.headers_mut().insert(header::CONTENT_TYPE, media_type);
-    answer
+    let media_type = if raw { "application/octet-stream" } else { "application/x-ndjson" };
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(answer)
 }
 
-/// Sends off line by line; ends with the body, or when the server drains.
-async fn take_lines<E: Engine>(
-    engine: E,
-    mut incoming: Incoming,
+/// What comes in, in pieces of its own.
+struct Input {
+    incoming: Incoming,
     draining: watch::Receiver<bool>,
-    answers: mpsc::Sender<Bytes>,
-) {
-    let room = Arc::new(Semaphore::new(UNDER_WAY));
-    let mut rest = BytesMut::new();
-    let drained = drain_begins(draining.clone());
-    tokio::pin!(drained);
-    loop {
+    rest: BytesMut,
+    /// Bytes of `rest` in which there is no end of a line.
+    searched: usize,
+    over: bool,
+}
+
+/// There is no more: the client has left, or the server drains.
+struct Gone;
+
+impl Input {
+    /// Waits for more; nothing comes after the end, and what broke off is none.
+    async fn more(&mut self) -> Result<(), Gone> {
         let frame = tokio::select! {
-            frame = incoming.frame() => frame,
-            () = &mut drained => return,
+            frame = self.incoming.frame() => frame,
+            () = drain_begins(self.draining.clone()) => return Err(Gone),
         };
-        let last = frame.is_none();
         match frame {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => rest.extend_from_slice(&data),
-                Err(_) => continue,
-            },
-            // What broke off in the middle is no line; the last line needs no end.
-            Some(Err(_)) => return,
-            None => rest.extend_from_slice(b"\n"),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    self.rest.extend_from_slice(&data);
+                }
+                Ok(())
+            }
+            Some(Err(_)) => Err(Gone),
+            None => {
+                self.over = true;
+                Ok(())
+            }
         }
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line = rest.split_to(end + 1);
+    }
+
+    /// The next line, or `None` after the last, which needs no end.
+    async fn line(&mut self) -> Result<Option<BytesMut>, Result<Problem, Gone>> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.rest[self.searched..]) {
+                let end = mem::take(&mut self.searched) + end;
+                return Ok(Some(self.rest.split_to(end + 1)));
+            }
+            self.searched = self.rest.len();
+            if self.searched > LINE_MAX {
+                return Err(Ok(Problem::body_too_large(LINE_MAX)));
+            }
+            if self.over {
+                self.searched = 0;
+                return Ok(Some(mem::take(&mut self.rest)).filter(|line| !line.is_empty()));
+            }
+            self.more().await.map_err(Err)?;
+        }
+    }
+
+    /// So many bytes that follow a line.
+    async fn bytes(&mut self, count: usize) -> Result<Bytes, Gone> {
+        self.rest.reserve(count.saturating_sub(self.rest.len()));
+        while self.rest.len() < count {
+            if self.over {
+                return Err(Gone);
+            }
+            self.more().await?;
+        }
+        Ok(self.rest.split_to(count).freeze())
+    }
+}
+
+/// The lines of one pipeline, on their way into the store.
+struct Lines<E> {
+    engine: E,
+    input: Input,
+    raw: bool,
+    answers: mpsc::Sender<Bytes>,
+}
+
+impl<E: Engine> Lines<E> {
+    /// Sends off line by line; ends with the body, or when the server drains.
+    async fn take(mut self, payload_max: usize) {
+        let room = Arc::new(Semaphore::new(UNDER_WAY));
+        loop {
+            let line = match self.input.line().await {
+                Ok(Some(line)) => line,
+                Ok(None) | Err(Err(Gone)) => return,
+                Err(Ok(problem)) => return self.refuse(None, &problem).await,
+            };
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let (id, sent) = start(&engine, &line);
-            let (answers, draining) = (answers.clone(), draining.clone());
-            tokio::spawn(async move {
-                let answer = match sent {
-                    Ok(sent) => {
-                        let closed = || Err(Error::Closed);
-                        super::or_draining(draining, sent, closed).await.map_err(Problem::from)
+            let mut given: OperationIn = match parse(&line) {
+                Ok(given) => given,
+                Err(problem) => {
+                    self.refuse(None, &problem).await;
+                    if self.raw {
+                        return;
                     }
-                    Err(problem) => Err(problem),
-                };
-                let mut line = match &answer {
-                    Ok(answer) => answer.first().map_or_else(|| json!({}), operations::answer),
-                    Err(problem) => problem.value(),
-                };
-                if let Some(id) = id {
-                    line["id"] = id;
+                    continue;
                 }
-                let mut line = line.to_string();
-                line.push('\n');
-                // Whoever asked may have gone away.
-                let _ = answers.send(Bytes::from(line)).await;
-                drop(place);
-            });
+            };
+            let id = given.id.take();
+            let payloads = if self.raw {
+                let count = given.payload_bytes();
+                if count > payload_max {
+                    let problem = Problem::body_too_large(payload_max);
+                    return self.refuse(id, &problem).await;
+                }
+                let Ok(bytes) = self.input.bytes(count).await else { return };
+                Some(bytes)
+            } else {
+                None
+            };
+            match given.into_operation(false, payloads) {
+                Ok(operation) => self.send(operation, id, place),
+                Err(problem) => self.refuse(id, &problem).await,
+            }
         }
-        if rest.len() > LINE_MAX {
-            let problem = Problem::body_too_large(LINE_MAX).value();
-            let _ = answers.send(Bytes::from(format!("{problem}\n"))).await;
-            return;
-        }
-        if last {
-            return;
-        }
+    }
+
+    /// The store has it from here on, in this order.
+    fn send(
+        &self,
+        operation: Operation,
+        id: Option<Value>,
+        place: tokio::sync::OwnedSemaphorePermit,
+    ) {
+        let sent = self.engine.transact(vec![operation]);
+        let (answers, draining) = (self.answers.clone(), self.input.draining.clone());
+        let shown = if self.raw { Shown::Beside } else { Shown::Readable };
+        tokio::spawn(async move {
+            let closed = || Err(Error::Closed);
+            let line = match super::or_draining(draining, sent, closed).await {
+                Ok(stored) => answer(id, &stored, shown),
+                Err(error) => refusal(id, &Problem::from(error)),
+            };
+            // Whoever asked may have gone away.
+            let _ = answers.send(line).await;
+            drop(place);
+        });
+    }
+
+    async fn refuse(&self, id: Option<Value>, problem: &Problem) {
+        let _ = self.answers.send(refusal(id, problem)).await;
     }
 }
 
-type Answered = Result<Vec<selvedge_durable::Answer>, Error>;
-
-/// Gives the operation of a line to the store: it has it from here on, in this
-/// order. What comes of it, with the id of the line.
-fn start<E: Engine>(
-    engine: &E,
-    line: &[u8],
-) -> (Option<Value>, Result<impl Future<Output = Answered> + Send + 'static + use<E>, Problem>) {
-    let mut given: OperationIn = match parse(line) {
-        Ok(given) => given,
-        Err(problem) => return (None, Err(problem)),
+/// The line that answers an operation, and the payloads that go with it.
+fn answer(id: Option<Value>, stored: &[Stored], shown: Shown) -> Bytes {
+    let Some(stored) = stored.first() else { return Bytes::from_static(b"{}\n") };
+    let got: &[Delivery] = match stored {
+        Stored::Receive(got) if shown == Shown::Beside => got,
+        _ => &[],
     };
-    let id = given.id.take();
-    let operation = given.into_operation(false);
-    (id, operation.map(|operation| engine.transact(vec![operation])))
+    let payloads = got.iter().filter_map(|delivery| delivery.message.payload.as_ref());
+    let bytes: usize = payloads.clone().map(Bytes::len).sum();
+    let mut line = Vec::with_capacity(bytes + 256);
+    let answered = Answered::with(id, stored, shown);
+    serde_json::to_writer(&mut line, &answered).expect("answers serialize");
+    line.push(b'\n');
+    for payload in payloads {
+        line.extend_from_slice(payload);
+    }
+    Bytes::from(line)
+}
+
+fn refusal(id: Option<Value>, problem: &Problem) -> Bytes {
+    let mut line = problem.value();
+    if let Some(id) = id {
+        line["id"] = id;
+    }
+    Bytes::from(format!("{line}\n"))
 }

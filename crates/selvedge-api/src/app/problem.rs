@@ -122,7 +122,7 @@ impl From<Error> for Problem {
             }
             Error::Precondition { key, actual, .. } => json!({"key": key, "actual": actual}),
             Error::Held { owner, until, .. } => {
-                json!({"owner": owner, "until": super::wire::time(*until)})
+                json!({"owner": owner, "until": super::shown::time(*until)})
             }
             Error::Lost { presented, current, .. } => {
                 json!({"presented": presented, "current": current})

@@ -147,13 +147,13 @@ async fn leases<E: Engine>(
             };
             let closed = || Err(selvedge_durable::Error::Closed);
             let grant = or_draining(draining, engine.execute(acquire), closed).await?;
-            Ok(json(&json!({ "token": grant.token, "until": wire::time(grant.until) })))
+            Ok(json(&json!({ "token": grant.token, "until": super::shown::time(grant.until) })))
         }
         ("POST", ["renew"]) => {
             let HeldIn { token, ttl } = call.json().await?;
             let ttl = ttl.unwrap_or(TTL_DEFAULT);
             let until = engine.execute(Renew { resource, token, ttl }).await?;
-            Ok(json(&json!({ "until": wire::time(until) })))
+            Ok(json(&json!({ "until": super::shown::time(until) })))
         }
         ("POST", ["release"]) => {
             let HeldIn { token, .. } = call.json().await?;
@@ -166,7 +166,7 @@ async fn leases<E: Engine>(
 
 /// Who holds a resource.
 pub(super) fn holders(holders: &[Holder]) -> Value {
-    let holder = |it: &Holder| json!({ "owner": it.owner, "token": it.token, "until": wire::time(it.until) });
+    let holder = |it: &Holder| json!({ "owner": it.owner, "token": it.token, "until": super::shown::time(it.until) });
     json!({ "holders": holders.iter().map(holder).collect::<Vec<_>>() })
 }
 
@@ -230,6 +230,6 @@ fn missed(text: &str) -> Result<Missed, Problem> {
 fn schedule(schedule: &Schedule) -> Value {
     json!({
         "name": schedule.name, "spec": schedule.spec, "zone": schedule.zone,
-        "topic": schedule.topic, "next": schedule.next.map(wire::time), "last": schedule.last,
+        "topic": schedule.topic, "next": schedule.next.map(super::shown::time), "last": schedule.last,
     })
 }

@@ -215,7 +215,7 @@ pub(super) fn event(event: &Event) -> Value {
     };
     let mut out = json!({
         "stream": event.stream, "version": event.version, "position": event.position,
-        "at": wire::time(event.at), "type": event.kind,
+        "at": super::shown::time(event.at), "type": event.kind,
     });
     if let Some(id) = &event.id {
         out["id"] = id.clone().into();

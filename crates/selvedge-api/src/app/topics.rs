@@ -9,18 +9,20 @@ use hyper::body::Incoming;
 use selvedge_durable::{
     Engine, Error,
     topic::{
-        CancelDelayed, DeleteTopic, From, GetTopic, ListTopics, NewMessage, Publish, Published,
-        PutTopic, ReadTopic, Settings, Topic,
+        CancelDelayed, DeleteTopic, From, GetTopic, ListTopics, Message, NewMessage, Publish,
+        Published, PutTopic, ReadTopic, Settings, Topic,
     },
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{future::Future, pin::Pin, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{
-    Answer, Call, Problem, cloud, empty, groups, json, live, parse, typed,
-    wire::{self, MessageIn, Shown},
+    Answer, Call, Problem, cloud, empty, groups, json, live, parse,
+    shown::{self, Each, Shown, Went},
+    typed,
+    wire::{self, MessageIn},
 };
 
 /// Bytes of one line of a publishing stream.
@@ -188,7 +190,7 @@ async fn send_one<E: Engine>(
 ) -> Result<Answer, Problem> {
     let publish = Publish { topic: topic.to_owned(), messages: vec![message] };
     let published = engine.execute(publish).await?;
-    Ok(json(&published.first().map(wire::published)))
+    Ok(json(&published.first().map(Went::of)))
 }
 
 async fn send<E: Engine>(
@@ -197,7 +199,7 @@ async fn send<E: Engine>(
     messages: Vec<NewMessage>,
 ) -> Result<Answer, Problem> {
     let published = engine.execute(Publish { topic: topic.to_owned(), messages }).await?;
-    let published: Vec<Value> = published.iter().map(wire::published).collect();
+    let published: Vec<Went> = published.iter().map(Went::of).collect();
     Ok(json(&json!({ "published": published })))
 }
 
@@ -214,6 +216,11 @@ async fn publish_batch<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answe
     send(engine, name, messages.collect::<Result<_, _>>()?).await
 }
 
+#[derive(Serialize)]
+struct Read<'a> {
+    messages: Each<'a, Message, shown::Message<'a>>,
+}
+
 async fn read<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem> {
     call.query.only(&["from", "max", "data", "format", "wait_for", "wait"])?;
     live::position(&call, Some(name)).await?;
@@ -227,9 +234,7 @@ async fn read<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Proble
         return Ok(typed("application/cloudevents-batch+json", bytes));
     }
     let shown = Shown::parse(&call.query)?;
-    let messages: Vec<Value> =
-        messages.iter().map(|message| Value::Object(wire::message(message, shown))).collect();
-    Ok(json(&json!({ "messages": messages })))
+    Ok(json(&Read { messages: Each(&messages, shown, shown::Message::read) }))
 }
 
 type UnderWay = Pin<Box<dyn Future<Output = Result<Vec<Published>, Error>> + Send>>;
@@ -331,7 +336,7 @@ async fn lines(pending: Pending) -> Bytes {
     let values = match pending {
         Pending::Refused(problem) => vec![problem.value()],
         Pending::Sent { count, sent } => match sent.await {
-            Ok(published) => published.iter().map(wire::published).collect(),
+            Ok(published) => published.iter().map(|it| json!(Went::of(it))).collect(),
             Err(error) => vec![Problem::from(error).value(); count],
         },
     };

@@ -5,12 +5,12 @@ use std::time::Duration;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use selvedge_durable::{
-    group::{Delivery, Receipt},
-    topic::{From, Message, NewMessage, Place, Published},
+    group::Receipt,
+    topic::{From, Message, NewMessage},
 };
 use selvedge_patterns::{limit::Rate, wall::Wall};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Problem;
 
@@ -152,27 +152,16 @@ pub(super) fn instant(text: &str) -> Option<Wall> {
     u64::try_from(stamp.as_microsecond()).ok().map(Wall::from_micros)
 }
 
-/// RFC 3339 with microseconds.
-pub(super) fn time(at: Wall) -> String {
-    let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
-    let stamp = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
-    format!("{stamp:.6}")
-}
-
-/// The name of one delivery: `position-attempt-fence`.
-pub(super) fn receipt_text(receipt: Receipt) -> String {
-    format!("{}-{}-{}", receipt.position, receipt.attempt, receipt.fence)
-}
-
-pub(super) fn receipt(text: &str) -> Result<Receipt, Problem> {
+fn parse_receipt(text: &str) -> Option<Receipt> {
     let mut parts = text.split('-').map(str::parse::<u64>);
-    let parsed = (|| {
-        let (position, attempt, fence) =
-            (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
-        let attempt = u32::try_from(attempt).ok()?;
-        parts.next().is_none().then_some(Receipt { position, attempt, fence })
-    })();
-    parsed.ok_or_else(|| Problem::malformed(format!("`{text}` is not a receipt")))
+    let (position, attempt, fence) =
+        (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    let attempt = u32::try_from(attempt).ok()?;
+    parts.next().is_none().then_some(Receipt { position, attempt, fence })
+}
+
+fn no_receipt(text: &str) -> Problem {
+    Problem::malformed(format!("`{text}` is not a receipt"))
 }
 
 /// A message to publish, in JSON.
@@ -184,13 +173,35 @@ pub(super) struct MessageIn {
     headers: std::collections::BTreeMap<String, String>,
     data: Option<Value>,
     data_base64: Option<String>,
+    /// How many of the bytes after the line are its payload.
+    bytes: Option<usize>,
     priority: Option<u8>,
     deliver_at: Option<String>,
     dedupe_id: Option<String>,
 }
 
 impl MessageIn {
+    /// Bytes after the line that are its payload.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.unwrap_or(0)
+    }
+
+    /// Whether its payload follows the line.
+    pub(super) const fn has_bytes(&self) -> bool {
+        self.bytes.is_some()
+    }
+
+    /// As it is published, where nothing can follow.
     pub(super) fn into_message(self) -> Result<NewMessage, Problem> {
+        if self.bytes.is_some() {
+            let detail = "`bytes` needs a pipeline with `?payloads=raw`".to_owned();
+            return Err(Problem::malformed(detail));
+        }
+        self.with_payload(None)
+    }
+
+    /// As it is published, with the bytes that followed if some did.
+    pub(super) fn with_payload(self, beside: Option<Bytes>) -> Result<NewMessage, Problem> {
         let mut headers: Vec<(String, String)> = self
             .headers
             .into_iter()
@@ -202,7 +213,11 @@ impl MessageIn {
                 let detail = "`data` and `data_base64` exclude each other".to_owned();
                 return Err(Problem::malformed(detail));
             }
-            (None, None) => None,
+            (Some(_), _) | (_, Some(_)) if beside.is_some() => {
+                let detail = "`bytes` excludes `data` and `data_base64`".to_owned();
+                return Err(Problem::malformed(detail));
+            }
+            (None, None) => beside,
             (None, Some(text)) => Some(base64(&text)?),
             (Some(Value::String(text)), None) => {
                 if !typed {
@@ -236,55 +251,6 @@ pub(super) fn due(text: &str) -> Result<Wall, Problem> {
     instant(text).ok_or_else(|| Problem::malformed(format!("`{text}` is not an RFC 3339 time")))
 }
 
-pub(super) fn published(published: &Published) -> Value {
-    let duplicate = published.duplicate;
-    match published.place {
-        Place::Log(position) => json!({"position": position, "duplicate": duplicate}),
-        Place::Delayed(number) => json!({"delayed": number, "duplicate": duplicate}),
-    }
-}
-
-/// How payloads are shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// `data` if it is JSON by its type, or text; else `data_base64`.
-    Readable,
-    /// Always base64, in `data`: quick to write and to read.
-    Base64,
-}
-
-impl Shown {
-    pub(super) fn parse(query: &Query) -> Result<Self, Problem> {
-        match query.text("data") {
-            None => Ok(Self::Readable),
-            Some("base64") => Ok(Self::Base64),
-            Some(other) => Err(Problem::malformed(format!("`data` cannot be `{other}`"))),
-        }
-    }
-}
-
-pub(super) fn message(message: &Message, shown: Shown) -> serde_json::Map<String, Value> {
-    let mut out = serde_json::Map::new();
-    out.insert("position".to_owned(), message.position.into());
-    out.insert("at".to_owned(), time(message.at).into());
-    if let Some(key) = &message.key {
-        out.insert("key".to_owned(), key.clone().into());
-    }
-    if message.priority != selvedge_durable::topic::PRIORITY_DEFAULT {
-        out.insert("priority".to_owned(), message.priority.into());
-    }
-    if !message.headers.is_empty() {
-        let headers =
-            message.headers.iter().map(|(name, value)| (name.clone(), value.clone().into()));
-        out.insert("headers".to_owned(), Value::Object(headers.collect()));
-    }
-    if let Some(payload) = &message.payload {
-        let (name, value) = payload_value(payload, &message.headers, shown);
-        out.insert(name.to_owned(), value);
-    }
-    out
-}
-
 /// Bytes that it takes in the store.
 pub(super) fn size(message: &Message) -> usize {
     let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -292,39 +258,29 @@ pub(super) fn size(message: &Message) -> usize {
     message.key.as_ref().map_or(0, String::len) + headers + payload
 }
 
-fn payload_value(
-    payload_bytes: &Bytes,
-    headers: &[(String, String)],
-    shown: Shown,
-) -> (&'static str, Value) {
-    if shown == Shown::Base64 {
-        return ("data", to_base64(payload_bytes).into());
+/// A receipt in a list, or the text that is none.
+pub(super) struct ReceiptIn(Result<Receipt, String>);
+
+impl ReceiptIn {
+    pub(super) fn get(&self) -> Result<Receipt, Problem> {
+        self.0.as_ref().copied().map_err(|text| no_receipt(text))
     }
-    let media_type = headers.iter().find(|(name, _)| name == "content-type");
-    payload(payload_bytes, media_type.map(|(_, value)| &value[..]))
 }
 
-/// Content as JSON can carry it: as `data` if its type says that it is JSON or
-/// text, else as `data_base64`.
-pub(super) fn payload(payload: &Bytes, media_type: Option<&str>) -> (&'static str, Value) {
-    let media_type =
-        media_type.map_or("", |value| value.split(';').next().unwrap_or_default().trim());
-    if media_type == "application/json" || media_type.ends_with("+json") {
-        if let Ok(value) = serde_json::from_slice(payload) {
-            return ("data", value);
+impl<'de> Deserialize<'de> for ReceiptIn {
+    fn deserialize<D: Deserializer<'de>>(field: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = ReceiptIn;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the `id` of a delivery")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<ReceiptIn, E> {
+                Ok(ReceiptIn(parse_receipt(text).ok_or_else(|| text.to_owned())))
+            }
         }
-    } else if media_type.starts_with("text/")
-        && let Ok(text) = std::str::from_utf8(payload)
-    {
-        return ("data", text.into());
+        field.deserialize_str(Text)
     }
-    ("data_base64", to_base64(payload).into())
-}
-
-pub(super) fn delivery(delivery: &Delivery, shown: Shown) -> Value {
-    let mut out = message(&delivery.message, shown);
-    out.insert("id".to_owned(), receipt_text(delivery.receipt).into());
-    out.insert("attempt".to_owned(), delivery.receipt.attempt.into());
-    out.insert("until".to_owned(), time(delivery.until).into());
-    Value::Object(out)
 }

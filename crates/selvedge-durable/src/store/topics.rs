@@ -11,7 +11,7 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    Error,
+    Error, Operation,
     topic::{
         CancelDelayed, DeleteTopic, From, GetTopic, ListTopics, Message, NewMessage,
         PRIORITY_DEFAULT, Place, Publish, Published, PutTopic, ReadTopic, Settings, Topic,
@@ -263,6 +263,19 @@ impl<D: Db> Tx<D> {
             )?;
         }
         Ok(Published { place, duplicate: false })
+    }
+
+    /// Whether this changes the store with one statement, if it does at all: a
+    /// message at the end of a log that keeps nothing else beside it.
+    pub(super) fn is_one_statement(&mut self, operations: &[Operation]) -> bool {
+        let [Operation::Publish(Publish { topic, messages })] = operations else { return false };
+        let [message] = &messages[..] else { return false };
+        let plain = message.dedupe_id.is_none() && message.deliver_at.is_none();
+        plain
+            && self.topic(topic).is_ok_and(|live| {
+                let Settings { priorities, compact, .. } = live.settings;
+                !priorities && !compact
+            })
     }
 
     /// Puts a message at the end of the log.

@@ -306,7 +306,16 @@ impl<D: Db> Writer<D> {
                 &mut self.answers,
             );
         }
-        let answer = self.tx.alone(|tx| tx.all(operations));
+        let answer = if self.tx.is_one_statement(&operations) {
+            // It is done whole or not at all by itself.
+            let answer = self.tx.all(operations);
+            if answer.is_err() {
+                self.tx.forget();
+            }
+            answer
+        } else {
+            self.tx.alone(|tx| tx.all(operations))
+        };
         self.answers.push((reply, answer));
         self.intact()
     }

@@ -452,3 +452,94 @@ async fn those_who_wait_cost_nothing_until_something_comes() {
     world.send("POST", "/v1/topics/t/messages", &[], b"x").await;
     assert_eq!(settled(), (before.0, before.1 + 1));
 }
+
+impl Flow {
+    /// A line and what follows it.
+    async fn say_raw(&mut self, line: Value, after: &[u8]) {
+        let bytes = [line.to_string().as_bytes(), b"\n", after].concat();
+        // In pieces, however they fall.
+        for piece in bytes.chunks(7) {
+            self.body.as_mut().unwrap().send_data(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+    }
+
+    async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.unread.len() < count {
+            let frame = self.answer.frame().await.expect("more comes").unwrap();
+            self.unread.extend_from_slice(&frame.into_data().unwrap());
+        }
+        let rest = self.unread.split_off(count);
+        std::mem::replace(&mut self.unread, rest)
+    }
+}
+
+#[tokio::test]
+async fn payloads_follow_their_line_as_they_are() {
+    for http2 in [false, true] {
+        let world = world().await;
+        world.queue().await;
+        let mut flow = world.flow("POST", "/v1/pipeline?payloads=raw", &[], http2).await;
+        let payloads = [&b"\n{\"delete\n"[..], b"", &[0xFF; 300], b"x"];
+        let messages = json!([{"bytes": 10, "key": "k"}, {"bytes": 0}, {"data": "text"}, {"bytes": 300}, {"bytes": 1}]);
+        let publish = json!({"id": 1, "publish": {"topic": "t", "messages": messages}});
+        flow.say_raw(publish, &payloads.concat()).await;
+        assert_eq!(flow.line().await["published"][4]["position"], 5);
+        let receive = json!({"id": 2, "receive": {"topic": "t", "group": "g", "max": 9}});
+        flow.say_raw(receive, b"").await;
+        let answer = flow.line().await;
+        let messages = answer["messages"].as_array().unwrap();
+        let mut got = Vec::new();
+        for message in messages {
+            got.push(flow.bytes(message["bytes"].as_u64().unwrap() as usize).await);
+        }
+        assert_eq!(got, [payloads[0], payloads[1], b"text", payloads[2], payloads[3]]);
+        assert_eq!(
+            (&messages[0]["key"], &messages[2]["headers"]["content-type"]),
+            (&json!("k"), &json!("text/plain"))
+        );
+        let ids: Vec<&Value> = messages.iter().map(|it| &it["id"]).collect();
+        flow.say_raw(json!({"id": 3, "ack": {"topic": "t", "group": "g", "ids": ids}}), b"").await;
+        assert_eq!(flow.line().await["settled"], 5);
+
+        // What is refused takes its payload with it.
+        let both = json!([{"bytes": 11, "data": "x"}]);
+        let publish = json!({"id": 4, "publish": {"topic": "t", "messages": both}});
+        flow.say_raw(publish, b"{\"id\":\"no\"}").await;
+        let refused = flow.line().await;
+        assert_eq!((&refused["id"], &refused["code"]), (&json!(4), &json!("SV0440")));
+        flow.say_raw(
+            json!({"id": 5, "publish": {"topic": "no", "messages": [{"bytes": 2}]}}),
+            b"ab",
+        )
+        .await;
+        assert_eq!(flow.line().await["code"], "SV0410");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_into_a_payload_is_never_obeyed() {
+    let world = world().await;
+    world.queue().await;
+    let path = "/v1/pipeline?payloads=raw";
+    let evil = json!({"publish": {"topic": "t", "messages": [{"data": "evil"}]}});
+    let evil = format!("\n{evil}\n");
+    let bytes = evil.len();
+    for line in [
+        json!({"publsh": {"topic": "t", "messages": [{"bytes": bytes}]}}),
+        json!({"publish": {"topic": "t", "messages": [{"bytes": -1}]}}),
+        json!({"publish": {"topic": "t", "messages": [{"bytes": 1_u64 << 40}]}}),
+        json!({"publish": {"topic": "t", "messages": [{"bytes": bytes + 1}]}}),
+    ] {
+        let got = world.send("POST", path, &[], format!("{line}\n{evil}").as_bytes()).await;
+        let answers = got.bytes.split(|byte| *byte == b'\n').filter(|it| !it.is_empty()).count();
+        assert!(answers <= 1, "{line}: {:?}", got.bytes);
+        assert_eq!(world.ok("GET", "/v1/topics/t", Value::Null).await["next"], 1, "{line}");
+    }
+    let beside = json!({"publish": {"topic": "t", "messages": [{"bytes": 1}]}}).to_string();
+    let got = world.send("POST", "/v1/pipeline", &[], beside.as_bytes()).await;
+    assert_eq!(got.json()["code"], "SV0440", "not without saying so");
+    let batch = json!({"messages": [{"bytes": 1}]});
+    assert_eq!(world.json("POST", "/v1/topics/t/batch", batch).await.code(), "SV0440");
+    let got = world.json("POST", "/v1/pipeline?payloads=base64", Value::Null).await;
+    assert_eq!(got.code(), "SV0440");
+}
