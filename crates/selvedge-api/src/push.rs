@@ -18,7 +18,9 @@ mod sign;
 mod tests;
 
 use std::{
+    collections::hash_map::RandomState,
     future::{Future, pending},
+    hash::{BuildHasher as _, Hasher as _},
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -29,7 +31,7 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use selvedge_durable::{
     Clock, Engine, Error, SystemClock,
-    group::{Delivery, Pause, Receive, Reply, Settle, Verdict},
+    group::{Delivery, Leave, Pause, Receive, Reply, Settle, Verdict},
 };
 use selvedge_patterns::push::{Answer, Decision, decide};
 use tokio::{task::JoinSet, time::Instant};
@@ -63,7 +65,8 @@ pub struct Config {
     pub mode: Mode,
     /// What requests are signed with, all of them with each. Default none.
     pub secrets: Vec<Secret>,
-    /// Requests at one time. Default 16, at least 1.
+    /// Requests at one time. Default 16, at least 1; only 1 keeps the order of an
+    /// exclusive group.
     pub concurrency: usize,
     /// How long an answer may take. Default 20 s.
     pub timeout: Duration,
@@ -97,6 +100,8 @@ type Received = Pin<Box<dyn Future<Output = Result<Vec<Delivery>, Error>> + Send
 /// Pushes one group.
 #[derive(Debug)]
 pub struct Push<E, C> {
+    /// Its name among the consumers of an exclusive group: no other process has it.
+    consumer: String,
     engine: E,
     carrier: C,
     config: Config,
@@ -105,8 +110,9 @@ pub struct Push<E, C> {
 impl<E: Engine, C: Carrier> Push<E, C> {
     /// Pushes as `config` says, by way of `carrier`.
     #[must_use]
-    pub const fn new(engine: E, carrier: C, config: Config) -> Self {
-        Self { engine, carrier, config }
+    pub fn new(engine: E, carrier: C, config: Config) -> Self {
+        let consumer = format!("push-{:016x}", RandomState::new().build_hasher().finish());
+        Self { consumer, engine, carrier, config }
     }
 
     /// Pushes until `shutdown` resolves, then waits for the requests that are out.
@@ -163,6 +169,16 @@ impl<E: Engine, C: Carrier> Push<E, C> {
             }
         }
         while out.join_next().await.is_some() {}
+        push.leave().await;
+    }
+
+    /// Lets another process go on at once with a group that is exclusive.
+    async fn leave(&self) {
+        let (topic, group) = (self.config.topic.clone(), self.config.group.clone());
+        let leave = Leave { topic, group, consumer: self.consumer.clone() };
+        if let Err(error) = self.engine.execute(leave).await {
+            debug!(group = self.config.group, %error, "the group could not be left");
+        }
     }
 
     fn receive(
@@ -174,6 +190,7 @@ impl<E: Engine, C: Carrier> Push<E, C> {
             group: self.config.group.clone(),
             max,
             lease: Some(self.config.timeout + MARGIN),
+            consumer: Some(self.consumer.clone()),
             wait: PATIENCE,
         })
     }

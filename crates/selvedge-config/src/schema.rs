@@ -25,8 +25,8 @@ use crate::{
 };
 
 pub use durable::{
-    AppApi, Compact, DeliveryRate, Durability, Durable, Missed, Overlap, Priorities, Push,
-    PushMode, Redelivery, Retention, Schedule, Start, Subscription, Topic,
+    AppApi, Compact, DeliveryRate, Durability, Durable, Exclusive, Missed, Overlap, Priorities,
+    Push, PushMode, Redelivery, Retention, Schedule, Start, Subscription, Topic,
 };
 
 const fn ms(millis: u64) -> Duration {
@@ -1018,6 +1018,11 @@ impl File {
             service.complete();
         }
         for (_, subscription) in self.subscriptions.iter_mut() {
+            if subscription.exclusive.is_some()
+                && let Some(push) = subscription.push.as_mut()
+            {
+                push.concurrency.or_default(1);
+            }
             if let Some(limit) = subscription.rate.as_mut() {
                 let count = limit.rate.count;
                 limit.burst.or_default(Some(count));
@@ -1231,6 +1236,7 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
     look(Subscription::OUTLINE);
     look(Redelivery::OUTLINE);
     look(DeliveryRate::OUTLINE);
+    look(Exclusive::OUTLINE);
     look(Schedule::OUTLINE);
     look(Telemetry::OUTLINE);
     if Service::OUTLINE.keys.contains(&key) {

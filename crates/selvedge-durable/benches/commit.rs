@@ -89,7 +89,14 @@ async fn consume(store: &Store) -> f64 {
             let mut count = 0;
             while begun.elapsed() < MEASURE {
                 let (topic, group) = ("bench".to_owned(), "g".to_owned());
-                let receive = Receive { topic, group, max: 100, lease: None, wait: Duration::ZERO };
+                let receive = Receive {
+                    topic,
+                    group,
+                    max: 100,
+                    lease: None,
+                    consumer: None,
+                    wait: Duration::ZERO,
+                };
                 let deliveries = store.execute(receive).await.expect("a receive");
                 if deliveries.is_empty() {
                     break;

@@ -172,6 +172,10 @@ fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
     let mut found = Vec::new();
     let age = status.oldest.map(|oldest| snapshot.now.since(oldest));
     let path = format!("/v1/topics/{}/groups/{}", status.topic, status.group);
+    let active = status.active.as_ref().map_or_else(String::new, |active| {
+        let since = show(snapshot.now.since(active.since));
+        format!("; `{}` is the active one, for {since}", active.consumer)
+    });
     let mut say = |weight, kind, age, what: String, why: String, todo: String| {
         let subject = format!("group {} of {}", status.group, status.topic);
         found.push(Finding { weight, kind, subject, what, age, why, todo });
@@ -222,8 +226,9 @@ fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
             "behind",
             age,
             format!("{} messages wait, {} are in hand", status.lag, status.in_flight),
-            "its consumers take less than what is published, or messages fail again and again"
-                .to_owned(),
+            format!(
+                "its consumers take less than what is published, or messages fail again and again{active}"
+            ),
             "add consumers, or look why they fail: `attempts_most` says how often one was tried"
                 .to_owned(),
         );
@@ -233,7 +238,7 @@ fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
             "held",
             age,
             format!("{} messages are in hand and not settled", status.in_flight),
-            "a consumer extends its leases, or lets them run out again and again".to_owned(),
+            format!("a consumer extends its leases, or lets them run out again and again{active}"),
             "look at the consumers: do they hang, or is the lease shorter than the work?"
                 .to_owned(),
         );

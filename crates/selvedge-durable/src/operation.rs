@@ -122,6 +122,7 @@ operations! {
         Settle(group::Settle) -> Vec<Result<selvedge_patterns::group::Settled, selvedge_patterns::group::Stale>>,
         Extend(group::Extend) -> Vec<Result<selvedge_patterns::wall::Wall, selvedge_patterns::group::Stale>>,
         Pause(group::Pause) -> (),
+        Leave(group::Leave) -> bool,
         Seek(group::Seek) -> (),
         Redrive(group::Redrive) -> u64,
         Discard(group::Discard) -> u64,

@@ -197,6 +197,12 @@ fn groups(
         "1 while its rate lets no message through.",
         &|it| f64::from(u8::from(it.throttled.is_some())),
     );
+    family(
+        "selvedge_group_active_token",
+        "gauge",
+        "Token of the active consumer of an exclusive group, 0 if there is none: a change is a takeover.",
+        &|it| it.active.as_ref().map_or(0.0, |active| active.token as f64),
+    );
     type Counter = fn(&GroupCounts) -> &AtomicU64;
     let counted: [(&str, &str, &str, Counter); 5] = [
         (

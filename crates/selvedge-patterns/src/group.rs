@@ -20,13 +20,16 @@ use crate::{random::Rng, wall::Wall};
 
 mod config;
 mod lane;
+mod order;
 mod rate;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use config::{Config, LEASE_MAX};
 pub use lane::pick_lane;
 pub use rate::Gate;
+pub use turn::{Active, Turn};
 
 /// Names one delivery: a later delivery of the same message has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,6 +187,10 @@ pub struct Group {
     in_flight: u32,
     /// How often something may be handed out, if that is bounded.
     gate: Option<Gate>,
+    /// Whose turn it is, if one consumer is served at a time.
+    turns: Option<turn::Turns>,
+    /// What is not in hand, by position, if order is all that counts.
+    idle: BTreeSet<u64>,
     /// Positions whose exception changed since the last `drain_changes`.
     changed: Vec<u64>,
 }
@@ -194,6 +201,8 @@ impl Group {
     pub fn new(config: Config) -> Self {
         Self {
             gate: config.rate.and_then(Gate::new),
+            turns: config.exclusive.map(turn::Turns::new),
+            idle: BTreeSet::new(),
             config,
             exceptions: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -205,9 +214,14 @@ impl Group {
     }
 
     /// Puts back an exception that was stored. Positions must come in rising order.
-    pub fn restore(&mut self, position: u64, exception: Exception) {
-        if let Some(key) = &exception.key {
-            self.keys.entry(key.clone()).or_default().push_back(position);
+    pub fn restore(&mut self, position: u64, mut exception: Exception) {
+        self.enqueue(position, exception.key.as_ref());
+        let queue = exception.key.as_ref().and_then(|key| self.keys.get(key));
+        if queue.is_some_and(|queue| queue.len() > 1)
+            && matches!(exception.state, State::Waiting { .. })
+        {
+            // It was free of its key while the group was exclusive.
+            exception.state = State::Blocked;
         }
         self.insert(position, exception);
     }
@@ -245,6 +259,9 @@ impl Group {
             return Offer::Full;
         }
         let key = key.filter(|_| self.config.ordered);
+        if self.turns.is_some() {
+            return self.offer_in_order(now, fence, position, key);
+        }
         if let Some(key) = key {
             if let Some(letters) = self.parked.get_mut(key) {
                 *letters += 1;
@@ -259,6 +276,10 @@ impl Group {
                 return Offer::Blocked;
             }
         }
+        self.first_delivery(now, fence, position, key)
+    }
+
+    fn first_delivery(&mut self, now: Wall, fence: u64, position: u64, key: Option<&str>) -> Offer {
         if !self.pass(now) {
             return Offer::Full;
         }
@@ -273,6 +294,9 @@ impl Group {
     /// The next exception that is due, leased to whoever asks, or found dead.
     /// `fence` must exceed every fence given before.
     pub fn wake(&mut self, now: Wall, fence: u64) -> Option<Due> {
+        if self.turns.is_some() {
+            return self.wake_in_order(now, fence);
+        }
         let &(until, position) = self.due.first()?;
         if until > now {
             return None;
@@ -316,7 +340,16 @@ impl Group {
         rng: &mut impl Rng,
     ) -> Result<Settled, Stale> {
         self.check(receipt)?;
+        self.seen(now);
         let position = receipt.position;
+        let goes_on = match verdict {
+            Verdict::Retry { .. } => receipt.attempt >= self.config.attempts,
+            Verdict::Release { .. } => false,
+            Verdict::Ack | Verdict::Park => true,
+        };
+        if !goes_on && self.turns.is_some() {
+            self.give_back_after(position);
+        }
         match verdict {
             Verdict::Ack => {
                 self.remove(position);
@@ -359,6 +392,7 @@ impl Group {
         lease: Option<Duration>,
     ) -> Result<Wall, Stale> {
         self.check(receipt)?;
+        self.seen(now);
         let until = now + lease.unwrap_or(self.config.lease).min(LEASE_MAX);
         self.change(receipt.position, |exception| exception.state = State::Leased { until });
         Ok(until)
@@ -373,6 +407,8 @@ impl Group {
         let mut state = State::Waiting { until: now };
         if let Some(key) = &key {
             self.return_letter(key);
+        }
+        if let Some(key) = key.as_ref().filter(|_| self.turns.is_none()) {
             let queue = self.keys.entry(key.clone()).or_default();
             let place = queue.partition_point(|&other| other < position);
             queue.insert(place, position);
@@ -404,6 +440,9 @@ impl Group {
     /// without further input.
     #[must_use]
     pub fn next_wakeup(&self, now: Wall) -> Option<Wall> {
+        if self.turns.is_some() {
+            return self.wakeup_in_order(now);
+        }
         self.throttled(now).or_else(|| self.due.first().map(|&(until, _)| until))
     }
 
@@ -455,7 +494,7 @@ impl Group {
     }
 
     fn enqueue(&mut self, position: u64, key: Option<&Arc<str>>) {
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|_| self.turns.is_none()) {
             self.keys.entry(key.clone()).or_default().push_back(position);
         }
     }
@@ -465,6 +504,9 @@ impl Group {
             State::Leased { until } => {
                 self.in_flight += 1;
                 self.due.insert((until, position));
+            }
+            State::Waiting { .. } | State::Blocked if self.turns.is_some() => {
+                self.idle.insert(position);
             }
             State::Waiting { until } => {
                 self.due.insert((until, position));
@@ -480,6 +522,9 @@ impl Group {
             State::Leased { until } => {
                 self.in_flight -= 1;
                 self.due.remove(&(until, position));
+            }
+            State::Waiting { .. } | State::Blocked if self.turns.is_some() => {
+                self.idle.remove(&position);
             }
             State::Waiting { until } => {
                 self.due.remove(&(until, position));

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use selvedge_durable::{
     Engine, filter,
     group::{
-        Cause, Config, DeleteGroup, Delivery, Discard, Extend, GetGroup, ListDeadLetters,
-        ListGroups, Pause, PutGroup, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status,
-        Verdict,
+        Active, Cause, Config, DeleteGroup, Delivery, Discard, Extend, GetGroup, Leave,
+        ListDeadLetters, ListGroups, Pause, PutGroup, Receive, Redrive, Reply, Seek, Settle,
+        Settled, Stale, Status, Verdict,
     },
     topic::From,
 };
@@ -57,6 +57,11 @@ pub(super) async fn route<E: Engine>(
         }
         ("POST", ["park"]) => settle(call, topic, group, |_| Verdict::Park).await,
         ("POST", ["extend"]) => extend(call, topic, group).await,
+        ("POST", ["leave"]) => {
+            let LeaveIn { consumer } = call.json().await?;
+            let left = engine.execute(Leave { topic, group, consumer }).await?;
+            Ok(json(&json!({ "left": left })))
+        }
         ("POST", ["pause" | "resume"]) => {
             engine.execute(Pause { topic, group, paused: rest == ["pause"] }).await?;
             Ok(empty())
@@ -98,6 +103,8 @@ struct GroupIn {
     rate: Option<String>,
     burst: Option<u32>,
     filter: Option<Value>,
+    /// `true`, or how long the active consumer may be silent.
+    exclusive: Option<Value>,
     from: Option<Value>,
 }
 
@@ -125,10 +132,28 @@ impl GroupIn {
             retry_cap: self.retry_cap.unwrap_or(default.retry_cap),
             rate,
             filter: self.filter.as_ref().map(filter::parse).transpose()?,
+            exclusive: self.exclusive.as_ref().map_or(Ok(None), exclusive)?,
         };
         let from = self.from.map_or(Ok(From::First), |value| place(&value))?;
         Ok((config, from))
     }
+}
+
+/// How long the active consumer may be silent, unless said otherwise.
+const EXCLUSIVE_FOR: Duration = Duration::from_secs(30);
+
+fn exclusive(value: &Value) -> Result<Option<Duration>, Problem> {
+    let ttl = match value {
+        Value::Bool(false) | Value::Null => return Ok(None),
+        Value::Bool(true) => Some(EXCLUSIVE_FOR),
+        Value::String(text) => wire::duration(text),
+        _ => None,
+    };
+    let problem = || {
+        let detail = format!("`exclusive` is `true`, `false` or a duration, not `{value}`");
+        Problem::malformed(detail)
+    };
+    ttl.map(Some).ok_or_else(problem)
 }
 
 fn place(value: &Value) -> Result<From, Problem> {
@@ -136,6 +161,12 @@ fn place(value: &Value) -> Result<From, Problem> {
         Value::String(text) => wire::place(text),
         other => wire::place(&other.to_string()),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaveIn {
+    consumer: String,
 }
 
 #[derive(Deserialize)]
@@ -167,12 +198,13 @@ async fn receive<E: Engine>(
     topic: String,
     group: String,
 ) -> Result<Answer, Problem> {
-    call.query.only(&["max", "wait", "lease", "data", "format"])?;
+    call.query.only(&["max", "wait", "lease", "consumer", "data", "format"])?;
     let max = call.query.number("max", 10)? as usize;
     let wait = call.query.duration("wait")?.unwrap_or_default().min(WAIT_MAX);
     let lease = call.query.duration("lease")?;
     let shown = Shown::parse(&call.query)?;
-    let receive = Receive { topic: topic.clone(), group, max, lease, wait };
+    let consumer = call.query.text("consumer").map(str::to_owned);
+    let receive = Receive { topic: topic.clone(), group, max, lease, consumer, wait };
     // Nothing leased to somebody who is sent away: a waiter that has left is passed over.
     let deliveries =
         or_draining(call.draining, call.engine.execute(receive), || Ok(Vec::new())).await?;
@@ -289,6 +321,13 @@ const fn cause(cause: Cause) -> &'static str {
     }
 }
 
+fn active(active: &Active) -> Value {
+    json!({
+        "consumer": &*active.consumer, "token": active.token,
+        "since": time(active.since), "until": time(active.until),
+    })
+}
+
 pub(super) fn status(status: &Status) -> Value {
     json!({
         "topic": status.topic, "group": status.group, "paused": status.paused,
@@ -297,6 +336,7 @@ pub(super) fn status(status: &Status) -> Value {
         "attempts_most": status.attempts_most,
         "rate": status.config.rate.map(|rate| wire::show_rate(rate.rate)),
         "burst": status.config.rate.map(|rate| rate.burst),
+        "exclusive": status.config.exclusive.is_some(), "active": status.active.as_ref().map(active),
         "throttled_until": status.throttled.map(time),
         "filter": status.config.filter.as_ref().map(filter::show),
     })

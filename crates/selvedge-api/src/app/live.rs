@@ -191,9 +191,10 @@ pub(super) async fn group<E: Engine>(
     topic: String,
     group: String,
 ) -> Result<Answer, Problem> {
-    call.query.only(&["max", "lease", "data"])?;
+    call.query.only(&["max", "lease", "consumer", "data"])?;
     let max = call.query.number("max", 10)? as usize;
     let lease = call.query.duration("lease")?;
+    let consumer = call.query.text("consumer").map(str::to_owned);
     let shown = Shown::parse(&call.query)?;
     let engine = call.engine.clone();
     let name = selvedge_durable::group::GetGroup { topic: topic.clone(), group: group.clone() };
@@ -201,7 +202,8 @@ pub(super) async fn group<E: Engine>(
     engine.execute(name).await?;
     Ok(stream(call.draining, None, move || {
         let (topic, group) = (topic.clone(), group.clone());
-        let receive = Receive { topic, group, max, lease, wait: WAIT_MAX };
+        let receive =
+            Receive { topic, group, max, lease, consumer: consumer.clone(), wait: WAIT_MAX };
         let deliveries = engine.execute(receive);
         async move {
             let pieces = deliveries.await?.into_iter().map(|it| {

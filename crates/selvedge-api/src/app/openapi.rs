@@ -38,6 +38,11 @@ pub(super) const PATHS: &[(&str, &str, &str)] = &[
     ("post", "/v1/topics/{topic}/groups/{group}/nack", "have deliveries again, after a while"),
     ("post", "/v1/topics/{topic}/groups/{group}/park", "make deliveries dead letters"),
     ("post", "/v1/topics/{topic}/groups/{group}/extend", "hold deliveries for longer"),
+    (
+        "post",
+        "/v1/topics/{topic}/groups/{group}/leave",
+        "a consumer of an exclusive group goes, and another one may take over",
+    ),
     ("post", "/v1/topics/{topic}/groups/{group}/pause", "stop handing out"),
     ("post", "/v1/topics/{topic}/groups/{group}/resume", "go on handing out"),
     ("post", "/v1/topics/{topic}/groups/{group}/seek", "move the group in the log"),

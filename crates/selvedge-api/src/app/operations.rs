@@ -62,6 +62,7 @@ struct ReceiveIn {
     wait: Option<Duration>,
     #[serde(default, deserialize_with = "wire::duration_field")]
     lease: Option<Duration>,
+    consumer: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -210,9 +211,9 @@ impl PublishIn {
 
 impl ReceiveIn {
     fn into_operation(self) -> Operation {
-        let Self { topic, group, max, wait, lease } = self;
+        let Self { topic, group, max, wait, lease, consumer } = self;
         let wait = wait.unwrap_or_default().min(WAIT_MAX);
-        Operation::Receive(Receive { topic, group, max: max.unwrap_or(10), lease, wait })
+        Operation::Receive(Receive { topic, group, max: max.unwrap_or(10), lease, consumer, wait })
     }
 }
 

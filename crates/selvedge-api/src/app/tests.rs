@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Config, Server, openapi};
 
 mod flows;
+mod groups;
 mod routing;
 
 /// A server on a store of its own; both go when it is dropped.

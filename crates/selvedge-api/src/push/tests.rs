@@ -402,3 +402,26 @@ async fn a_push_obeys_the_rate_of_its_group() {
     world.stop().await;
     assert_eq!(receiver.bodies().len(), 2);
 }
+
+#[tokio::test]
+async fn an_exclusive_group_is_pushed_in_order_through_failures() {
+    let mut failures = 3;
+    let (receiver, address) = Receiver::start(move |seen| {
+        let fails = seen.body == "1" && failures > 0;
+        failures -= u32::from(fails);
+        (if fails { 500 } else { 200 }, None)
+    })
+    .await;
+    let group = GroupConfig { exclusive: Some(Duration::from_secs(60)), ..hasty(10) };
+    let group = GroupConfig { ordered: false, ..group };
+    let mut world = World::new(address, group, Service::default()).await;
+    world.publish((0..4).map(|n| text("k", &n.to_string())).collect()).await;
+    world.push(Config { concurrency: 1, ..config() });
+    world.settled().await;
+    assert_eq!(receiver.bodies(), ["0", "1", "1", "1", "1", "2", "3"]);
+    assert!(world.status().await.active.is_some());
+    let store = world.store.clone();
+    world.stop().await;
+    let name = GetGroup { topic: "orders".into(), group: "mail".into() };
+    assert_eq!(store.execute(name).await.unwrap().active, None, "it left");
+}

@@ -23,6 +23,7 @@ use crate::{
 const NAMES: &[(&str, &str)] = &[
     ("retention_age", "age"),
     ("retention_bytes", "size"),
+    ("exclusive", "ttl"),
     ("retry_base", "base"),
     ("retry_cap", "cap"),
     ("cache_bytes", "cache"),
@@ -48,6 +49,7 @@ impl Convert<'_> {
         let (mut groups, mut pushes) = (Vec::new(), Vec::new());
         for (name, it) in file.subscriptions.iter() {
             let group = self.subscription(name, it);
+            self.one_at_a_time(it);
             pushes.extend(it.push.as_ref().map(|push| self.push(push, &group)));
             groups.push(group);
         }
@@ -227,6 +229,7 @@ impl Convert<'_> {
             exceptions_max: *it.exceptions_max,
             retry_base: *it.retry.base,
             retry_cap: *it.retry.cap,
+            exclusive: it.exclusive.as_ref().map(|it| *it.ttl),
             rate: it.rate.as_ref().map(|it| limit::Config {
                 rate: limit::Rate { count: it.rate.count, per: it.rate.per },
                 burst: it.burst.unwrap_or(it.rate.count),
@@ -235,12 +238,36 @@ impl Convert<'_> {
             filter: (*it.filter).clone(),
         };
         self.sound(config.validate(), |key| {
+            if let (Some(exclusive), "ttl") = (it.exclusive.as_ref(), key) {
+                return exclusive.ttl.span();
+            }
             let rate = it.rate.as_ref().and_then(|rate| rate.span_of(key));
             rate.or_else(|| it.retry.span_of(key))
                 .or_else(|| it.span_of(key))
                 .unwrap_or_else(|| name.span())
         });
         PutGroup { topic: it.topic.as_str().to_owned(), group, config, from: it.from.0 }
+    }
+
+    /// What only one order can keep.
+    fn one_at_a_time(&mut self, it: &schema::Subscription) {
+        if it.exclusive.is_none() {
+            return;
+        }
+        if let Some(push) = it.push.as_ref().filter(|push| *push.concurrency > 1) {
+            let problem = "`concurrency` above 1 does not go with `exclusive`".to_owned();
+            let help = "leave it out: an exclusive group is pushed one message at a time";
+            self.wrong(push.concurrency.span(), problem, help);
+        }
+        let topic = self.file.topics.get(it.topic.as_str());
+        if topic.is_some_and(|topic| topic.priorities.is_some()) {
+            let problem = "`exclusive` does not go with a topic that has `priorities`".to_owned();
+            self.wrong(
+                it.exclusive.span(),
+                problem,
+                "it keeps the order of the topic: take one out",
+            );
+        }
     }
 
     fn push(&mut self, it: &schema::Push, group: &PutGroup) -> Push {

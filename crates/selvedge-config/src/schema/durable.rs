@@ -145,6 +145,8 @@ section! {
         exceptions_max: u32 = 100_000;
         /// How often a message is handed out, however many consumers ask; a burst is let through first. A repeat counts too, `push` obeys, and processes on one database share it.
         rate: Option<DeliveryRate> = None;
+        /// Serves one consumer at a time, in the order of the topic; the others, each with a name of its own, stand by. A failing message holds the group until it succeeds or is a dead letter.
+        exclusive: Option<Exclusive> = None;
         /// Brings the messages to a service, instead of waiting for consumers to ask.
         push: Option<Push> = None;
     }
@@ -163,7 +165,7 @@ section! {
         mode: PushMode = PushMode::Binary;
         /// What each request is signed with, as Standard Webhooks has it: `whsec_` and base64 of 24 to 64 bytes. Several while they are exchanged.
         secrets: Vec<Secret> = Vec::new();
-        /// Requests at one time, 1 to 10,000.
+        /// Requests at one time, 1 to 10,000; 1 for an exclusive group, whose order more would not keep.
         concurrency: u32 = 16;
         /// How long an answer may take.
         timeout: Duration = secs(20);
@@ -177,6 +179,14 @@ choice! {
         Binary = "binary",
         /// All of it as JSON in the body, where a signature covers it.
         Structured = "structured",
+    }
+}
+
+section! {
+    /// Serves one consumer at a time.
+    Exclusive: "an exclusive consumer", short "ttl" {
+        /// How long the active one may be silent (neither ask nor extend nor answer) before another one takes over and its receipts are stale; 1 s to 1 h.
+        ttl: Duration = secs(30);
     }
 }
 

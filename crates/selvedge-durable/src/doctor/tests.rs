@@ -14,6 +14,7 @@ fn status(old: u64) -> Status {
         group: "g".to_owned(),
         config: Config::default(),
         paused: false,
+        active: None,
         throttled: None,
         lag: 1,
         in_flight: 0,

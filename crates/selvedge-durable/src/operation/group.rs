@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use selvedge_patterns::group::{Cause, Config, Receipt, Settled, Stale, Verdict};
+pub use selvedge_patterns::group::{Active, Cause, Config, Receipt, Settled, Stale, Verdict};
 use selvedge_patterns::wall::Wall;
 
 use super::topic::{From, Message};
@@ -14,7 +14,8 @@ pub struct PutGroup {
     pub topic: String,
     /// 1 to 200 characters of `A-Z a-z 0-9 . _ - /`.
     pub group: String,
-    /// How it hands out messages. `ordered` cannot be changed later.
+    /// How it hands out messages. `ordered` cannot be changed later; a change of
+    /// whether it is `exclusive` makes all receipts stale.
     pub config: Config,
     /// Where a new group begins.
     pub from: From,
@@ -40,6 +41,9 @@ pub struct Receive {
     pub max: usize,
     /// Overrides the group's lease.
     pub lease: Option<Duration>,
+    /// Who asks, 1 to 200 bytes, no two alike: needed in an exclusive group,
+    /// where one is served and the others stand by.
+    pub consumer: Option<String>,
     /// Waits this long if there is nothing; not inside a transaction.
     pub wait: Duration,
 }
@@ -101,6 +105,18 @@ pub struct Pause {
     pub group: String,
     /// Whether it is to stand still.
     pub paused: bool,
+}
+
+/// A consumer of an exclusive group goes: what it holds is given back at no
+/// cost, its receipts become stale, and another one may take over at once.
+#[derive(Clone, Debug)]
+pub struct Leave {
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub group: String,
+    /// Who goes.
+    pub consumer: String,
 }
 
 /// Moves a group to another place in the log. All receipts become stale; dead
@@ -178,6 +194,8 @@ pub struct Status {
     pub config: Config,
     /// Whether it stands still.
     pub paused: bool,
+    /// The consumer that is served, in an exclusive group that has one.
+    pub active: Option<Active>,
     /// When its rate lets the next message through, if not now.
     pub throttled: Option<Wall>,
     /// Messages that nobody has settled: unseen ones and exceptions.

@@ -1,7 +1,7 @@
 //! Groups in tables: the cursor, the exceptions below it, the dead letters.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -22,12 +22,13 @@ use super::{
 use crate::{
     Error,
     group::{
-        Cause, DeadLetter, DeleteGroup, Delivery, Discard, Extend, ListDeadLetters, Pause,
+        Active, Cause, DeadLetter, DeleteGroup, Delivery, Discard, Extend, ListDeadLetters, Pause,
         PutGroup, Receipt, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status, Verdict,
     },
     topic::{Message, PRIORITY_DEFAULT},
 };
 
+mod exclusive;
 mod settings;
 mod status;
 
@@ -43,6 +44,8 @@ struct Live {
     topic: i64,
     paused: bool,
     fence: u64,
+    /// The active consumer, as it is stored.
+    active: Option<Active>,
     /// The next position to look at, by priority.
     cursors: [u64; 10],
     core: Group,
@@ -101,6 +104,8 @@ fn load(db: &impl Db, id: i64) -> Result<Live, Error> {
     let ordered = config.ordered;
     let mut core = Group::new(config);
     core.restore_rate(used);
+    let active = exclusive::load(db, id)?;
+    active.iter().for_each(|active| core.restore_active(active.clone()));
     let sql = "SELECT position, attempt, fence, state, until, key FROM exceptions
          WHERE grp = ?1 ORDER BY position";
     db.each(sql, &values![id], |row| {
@@ -120,7 +125,7 @@ fn load(db: &impl Db, id: i64) -> Result<Live, Error> {
     let cursors = load_cursors(db, id)?;
     // Nobody knows any more how far the last receive has looked.
     let more = core.config().filter.is_some();
-    Ok(Live { id, topic, paused, fence, cursors, core, redriven, more })
+    Ok(Live { id, topic, paused, fence, active, cursors, core, redriven, more })
 }
 
 fn load_cursors(db: &impl Db, id: i64) -> Result<[u64; 10], Error> {
@@ -186,7 +191,8 @@ impl<D: Db> Tx<D> {
 
     /// Writes what changed of the exceptions.
     fn put_back(&mut self, mut live: Live) -> Result<(), Error> {
-        let changes: Vec<u64> = live.core.drain_changes().collect();
+        // One that changed twice is still one row.
+        let changes: BTreeSet<u64> = live.core.drain_changes().collect();
         let (kept, gone): (Vec<u64>, Vec<u64>) =
             changes.into_iter().partition(|position| live.core.exception(*position).is_some());
         let kept = kept.iter().filter_map(|position| {
@@ -211,11 +217,17 @@ impl<D: Db> Tx<D> {
             "DELETE FROM exceptions WHERE grp = ?1 AND position = ?2",
             gone.iter().map(|position| values![live.id, *position]),
         )?;
+        exclusive::save(&self.db, &mut live)?;
         self.groups.live.insert(live.id, live);
         Ok(())
     }
 
-    pub(super) fn group_wakeup(&mut self, _topic: i64, id: i64) -> Result<Option<Wall>, Error> {
+    /// When something may come by itself for those who wait, of whom `waits` knows the names.
+    pub(super) fn group_wakeup(
+        &mut self,
+        id: i64,
+        waits: impl Fn(&str) -> bool,
+    ) -> Result<Option<Wall>, Error> {
         if !self.groups.live.contains_key(&id) {
             let known =
                 self.db.find("SELECT id FROM groups WHERE id = ?1", &values![id], |_| Ok(()))?;
@@ -226,11 +238,13 @@ impl<D: Db> Tx<D> {
             self.groups.live.insert(id, live);
         }
         let live = self.groups.live.get(&id).filter(|live| !live.paused);
-        if live.is_some_and(|live| live.more) {
+        if live.is_some_and(|live| live.more && exclusive::served(live, self.now, &waits)) {
             return Ok(Some(self.now));
         }
         // What is due now and was not taken waits for room, not for time.
-        Ok(live.and_then(|live| live.core.next_wakeup(self.now)).filter(|&at| at > self.now))
+        let at =
+            live.and_then(|live| exclusive::wakeup(live, waits, live.core.next_wakeup(self.now)));
+        Ok(at.filter(|&at| at > self.now))
     }
 
     /// The lowest position of a topic that some group has not settled.
@@ -302,6 +316,9 @@ impl<D: Db> Tx<D> {
     }
 
     fn receive(&mut self, live: &mut Live, request: &Receive) -> Result<Vec<Delivery>, Error> {
+        if !exclusive::may(live, self.now, request)? {
+            return Ok(Vec::new());
+        }
         let mut taken = Taken {
             deliveries: Vec::new(),
             bytes: 0,
@@ -530,6 +547,10 @@ impl Apply for PutGroup {
         self.config.validate()?;
         let topic = tx.topic(&self.topic)?;
         let (topic_id, next, priorities) = (topic.id, topic.next, topic.settings.priorities);
+        if priorities && self.config.exclusive.is_some() {
+            let problem = "does not go with a topic that has `priorities`: it keeps one order";
+            return Err(Error::invalid("exclusive", problem));
+        }
         let mut row = values![topic_id, &self.group].to_vec();
         let filter = filtered::text(self.config.filter.as_ref());
         row.extend(settings::write(&self.config, filter.as_deref()));
@@ -547,6 +568,7 @@ impl Apply for PutGroup {
                     settings::parameters(3)
                 );
                 tx.db.write(&sql, &row)?;
+                exclusive::changed(&tx.db, id, before.exclusive, self.config.exclusive)?;
                 if before.rate != self.config.rate {
                     // What was used of another rate says nothing about this one.
                     tx.db.write("UPDATE groups SET rate_used = 0 WHERE id = ?1", &values![id])?;

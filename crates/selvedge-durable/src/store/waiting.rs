@@ -27,6 +27,16 @@ struct Waiter {
     reply: Reply,
 }
 
+impl Waiter {
+    /// Its name, if it is a consumer that has one.
+    fn consumer(&self) -> Option<&str> {
+        match &self.operation {
+            Operation::Receive(receive) => receive.consumer.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// Everyone who waits, by what for.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -149,6 +159,7 @@ impl Waiting {
         answers: &mut Answers,
     ) -> Result<(), Error> {
         let Some(queue) = self.queues.get_mut(door) else { return Ok(()) };
+        let mut passed_over = Vec::new();
         while let Some(waiter) = queue.pop_front() {
             // A lease given to somebody who left would hold the message for nothing.
             if waiter.reply.is_closed() {
@@ -159,7 +170,12 @@ impl Waiting {
             let answer =
                 tx.alone(|tx| waiter.operation.clone().apply(tx)).map(|answer| vec![answer]);
             if !served(&answer) {
-                queue.push_front(waiter);
+                // Of consumers with names one may be served and the others not.
+                let named = waiter.consumer().is_some();
+                passed_over.push(waiter);
+                if named {
+                    continue;
+                }
                 break;
             }
             if !tx.db.in_transaction() {
@@ -168,6 +184,9 @@ impl Waiting {
             self.count -= 1;
             self.deadlines.remove(&(waiter.until, waiter.number, door.clone()));
             answers.push((waiter.reply, answer));
+        }
+        for waiter in passed_over.into_iter().rev() {
+            queue.push_front(waiter);
         }
         if queue.is_empty() {
             self.queues.remove(door);
@@ -179,9 +198,11 @@ impl Waiting {
         if let Some(at) = self.wakeups.remove(door) {
             self.due.remove(&(at, door.clone()));
         }
-        if self.queues.contains_key(door)
-            && let Some(at) = tx.door_wakeup(door)?
-        {
+        let Some(queue) = self.queues.get(door) else { return Ok(()) };
+        let waits = |name: &str| {
+            queue.iter().any(|it| it.consumer() == Some(name) && !it.reply.is_closed())
+        };
+        if let Some(at) = tx.door_wakeup(door, waits)? {
             self.wakeups.insert(door.clone(), at);
             self.due.insert((at, door.clone()));
         }
@@ -244,9 +265,13 @@ impl<D: Db> Tx<D> {
         }
     }
 
-    fn door_wakeup(&mut self, door: &Door) -> Result<Option<Wall>, Error> {
+    fn door_wakeup(
+        &mut self,
+        door: &Door,
+        waits: impl Fn(&str) -> bool,
+    ) -> Result<Option<Wall>, Error> {
         match door {
-            Door::Group(topic, group) => self.group_wakeup(*topic, *group),
+            Door::Group(_, group) => self.group_wakeup(*group, waits),
             Door::Resource(resource) => self.lease_wakeup(resource),
         }
     }

@@ -17,6 +17,7 @@ macro_rules! cases {
 }
 
 pub(crate) mod aggregates;
+pub(crate) mod exclusive;
 pub(crate) mod filters;
 pub(crate) mod groups;
 pub(crate) mod levelling;
@@ -106,7 +107,7 @@ impl<E: TestEngine> World<E> {
 
 pub(crate) fn receive(topic: &str, group: &str, max: usize) -> Receive {
     let (topic, group) = (topic.to_owned(), group.to_owned());
-    Receive { topic, group, max, lease: None, wait: Duration::ZERO }
+    Receive { topic, group, max, lease: None, consumer: None, wait: Duration::ZERO }
 }
 
 pub(crate) fn settle(topic: &str, group: &str, delivery: &Delivery, verdict: Verdict) -> Settle {
@@ -135,6 +136,7 @@ macro_rules! suite {
         crate::conformance::groups::suite!($open);
         crate::conformance::levelling::suite!($open);
         crate::conformance::filters::suite!($open);
+        crate::conformance::exclusive::suite!($open);
         crate::conformance::streams::suite!($open);
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);

@@ -157,7 +157,14 @@ async fn consume(store: Sqlite) {
 
 fn receive() -> Receive {
     let (topic, group) = ("t".to_owned(), "g".to_owned());
-    Receive { topic, group, max: 10, lease: Some(LEASE), wait: Duration::from_millis(100) }
+    Receive {
+        topic,
+        group,
+        max: 10,
+        lease: Some(LEASE),
+        consumer: None,
+        wait: Duration::from_millis(100),
+    }
 }
 
 async fn acknowledge(

@@ -12,10 +12,12 @@ use std::sync::{
 };
 
 use selvedge_durable::{
-    Config, ManualClock, Postgres, group::Config as GroupConfig, topic::Settings,
+    Config, ManualClock, Postgres,
+    group::{Config as GroupConfig, Verdict},
+    topic::Settings,
 };
 
-use crate::conformance::{TestEngine, World, message, start, suite};
+use crate::conformance::{TestEngine, World, exclusive::by, message, settle, start, suite, texts};
 use server::Server;
 
 suite!(crate::postgres::world);
@@ -63,4 +65,24 @@ async fn processes_on_one_database_share_a_rate() {
     one.clock.advance(std::time::Duration::from_millis(20));
     assert_eq!(two.receive("t", "g", 1).await.len(), 1);
     assert_eq!(one.receive("t", "g", 9).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_consumer_of_another_process_takes_over() {
+    let server = Server::shared();
+    let clock = Arc::new(ManualClock::new(start()));
+    let config =
+        Config { clock: clock.clone(), schema: schema(), ..Config::postgres(server.url()) };
+    let one = World { engine: Postgres::open(config.clone()).unwrap(), clock: clock.clone() };
+    let two = World { engine: Postgres::open(config).unwrap(), clock };
+    one.topic("t", Settings::default()).await;
+    let exclusive = Some(std::time::Duration::from_secs(60));
+    one.group("t", "g", GroupConfig { exclusive, ..GroupConfig::default() }).await;
+    one.publish("t", message("a")).await;
+    let held = one.run(by("one", 1)).await;
+    assert_eq!(two.run(by("two", 1)).await, []);
+    one.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(texts(&two.run(by("two", 1)).await), ["a"]);
+    assert_eq!(one.run(by("one", 1)).await, []);
+    assert!(one.run(settle("t", "g", &held[0], Verdict::Ack)).await[0].is_err());
 }

@@ -284,7 +284,7 @@ async fn lock(store: Sqlite, mut rng: SplitMix64, history: &Shared) -> Result<()
 
 fn receive(max: usize) -> Receive {
     let (topic, group) = (SYNCED.to_owned(), "g".to_owned());
-    Receive { topic, group, max, lease: None, wait: Duration::ZERO }
+    Receive { topic, group, max, lease: None, consumer: None, wait: Duration::ZERO }
 }
 
 async fn consume(store: Sqlite, mut rng: SplitMix64, history: &Shared) -> Result<(), Error> {

@@ -283,3 +283,18 @@ async fn a_rate_grants_nothing_more_after_a_restart() {
     world.pass(Duration::from_millis(10)).await;
     assert_eq!(world.receive("t", "g", 9).await.len(), 1);
 }
+
+#[tokio::test]
+async fn the_active_consumer_stays_so_through_a_restart() {
+    let (world, folder) = world();
+    world.topic("t", Settings::default()).await;
+    let exclusive = Some(Duration::from_secs(60));
+    world.group("t", "g", GroupConfig { exclusive, ..GroupConfig::default() }).await;
+    world.publish("t", message("a")).await;
+    world.publish("t", message("b")).await;
+    let held = world.run(crate::conformance::exclusive::by("one", 1)).await;
+    let world = reopen(world, &folder);
+    assert_eq!(world.run(crate::conformance::exclusive::by("two", 1)).await, []);
+    world.settle("t", "g", &held[0], Verdict::Ack).await;
+    assert_eq!(texts(&world.run(crate::conformance::exclusive::by("one", 1)).await), ["b"]);
+}

@@ -29,6 +29,10 @@ pub struct Config {
     /// Which messages are for this group. The others are passed over as if they
     /// were settled, and never offered to [`Group`](super::Group). Default: all.
     pub filter: Option<Filter>,
+    /// Serves one consumer at a time, in the order of the log, and another one
+    /// if it shows itself to be gone for so long. Default everyone who asks;
+    /// 1 s to 1 h.
+    pub exclusive: Option<Duration>,
 }
 
 impl Default for Config {
@@ -43,10 +47,14 @@ impl Default for Config {
             retry_cap: Duration::from_secs(300),
             rate: None,
             filter: None,
+            exclusive: None,
         }
     }
 }
 
+/// How long a consumer that is served alone may not be heard of, at least and at most.
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_secs(3600);
 /// The longest lease a consumer can ask for.
 pub const LEASE_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -73,6 +81,11 @@ impl Config {
             self.retry_base <= self.retry_cap,
             "retry_base",
             "must not exceed `retry_cap`",
+        )?;
+        ConfigError::require(
+            self.exclusive.is_none_or(|ttl| (TTL_MIN..=TTL_MAX).contains(&ttl)),
+            "exclusive",
+            "must be between 1 s and 1 h",
         )?;
         self.rate.map_or(Ok(()), |rate| rate.validate())?;
         self.filter.as_ref().map_or(Ok(()), Filter::validate)

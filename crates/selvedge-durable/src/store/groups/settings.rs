@@ -15,10 +15,10 @@ use crate::{
 
 /// The columns, in the order of [`read`] and [`write`].
 pub(super) const COLUMNS: &str = "lease, attempts, ordered, in_flight_max, exceptions_max, \
-     retry_base, retry_cap, rate_count, rate_per, rate_burst, filter";
+     retry_base, retry_cap, rate_count, rate_per, rate_burst, filter, exclusive";
 
 /// How many there are.
-const COUNT: usize = 11;
+const COUNT: usize = 12;
 
 /// `?from, …`: a parameter for each column.
 pub(super) fn parameters(from: usize) -> String {
@@ -45,6 +45,7 @@ pub(super) fn read(row: &impl Row, at: usize) -> Result<Config, Error> {
         retry_cap: row.get(at + 6)?,
         rate,
         filter: filtered::stored(row.get(at + 10)?)?,
+        exclusive: Some(row.get::<Duration>(at + 11)?).filter(|ttl| !ttl.is_zero()),
     })
 }
 
@@ -63,5 +64,6 @@ pub(super) fn write<'a>(config: &Config, filter: Option<&'a str>) -> [Value<'a>;
         rate.map_or(Duration::ZERO, |it| it.rate.per).into(),
         rate.map_or(0, |it| it.burst).into(),
         filter.into(),
+        config.exclusive.unwrap_or_default().into(),
     ]
 }

@@ -2,7 +2,7 @@
 
 use selvedge_patterns::{group::Gate, wall::Wall};
 
-use super::{fetch, load_cursors, numbers, settings};
+use super::{exclusive, fetch, load_cursors, numbers, settings};
 use crate::{
     Error,
     group::{GetGroup, ListGroups, Status},
@@ -20,10 +20,12 @@ pub(super) fn status(db: &impl Db, now: Wall, topic: &str, group: &str) -> Resul
     let sql = format!("SELECT paused, rate_used, {} FROM groups WHERE id = ?1", settings::COLUMNS);
     let (paused, used, config) =
         db.one(&sql, &values![id], |row| Ok((row.get(0)?, row.get(1)?, settings::read(row, 2)?)))?;
+    let active = exclusive::load(db, id)?.filter(|active| active.until > now);
     let throttled = config.rate.and_then(Gate::new).and_then(|mut gate| {
         gate.restore(used);
         gate.closed_until(now)
     });
+    let exclusive = config.exclusive.is_some();
     let priorities: bool =
         db.one("SELECT priorities FROM topics WHERE id = ?1", &values![topic_id], |row| {
             row.get(0)
@@ -50,6 +52,7 @@ pub(super) fn status(db: &impl Db, now: Wall, topic: &str, group: &str) -> Resul
         group: group.to_owned(),
         config,
         paused,
+        active: active.filter(|_| exclusive),
         throttled,
         lag: unseen + in_flight + waiting,
         in_flight,
