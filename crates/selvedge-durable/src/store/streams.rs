@@ -164,13 +164,15 @@ impl<D: Db> Tx<D> {
     /// then the answer to an earlier, successful try was lost.
     fn repeated(&self, write: &Write) -> Result<Option<(u64, u64)>, Error> {
         let from = match write.expected {
-            Expected::Exact(version) => version + 1,
-            Expected::None => 0,
-            Expected::Any | Expected::Exists => return Ok(None),
+            // Nothing comes after the last number.
+            Expected::Exact(version) => version.checked_add(1),
+            Expected::None => Some(0),
+            Expected::Any | Expected::Exists => None,
         };
+        let Some(from) = from else { return Ok(None) };
         let Some(ends) = ends(&self.db, &write.stream)? else { return Ok(None) };
         let mut last = None;
-        for (version, event) in (from..).zip(&write.events) {
+        for (version, event) in (from..=u64::MAX).zip(&write.events) {
             let Some(id) = &event.id else { return Ok(None) };
             last = self
                 .db

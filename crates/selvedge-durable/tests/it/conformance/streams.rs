@@ -12,6 +12,7 @@ cases!(
     an_expectation_that_fails_appends_nothing,
     several_streams_are_appended_together_or_not,
     a_repeated_append_is_answered_like_the_first,
+    no_version_is_too_great_to_be_expected,
     reading_goes_both_ways,
     a_truncated_stream_keeps_its_versions,
     a_deleted_stream_comes_back_where_it_was,
@@ -187,4 +188,17 @@ pub(crate) async fn snapshots_are_found_by_their_shape<E: TestEngine>(world: &Wo
     let snapshot = world.run(get("v1")).await.unwrap();
     assert_eq!((snapshot.version, &snapshot.data[..]), (1, &b"sum"[..]));
     assert_eq!(world.run(get("v2")).await, None);
+}
+
+pub(crate) async fn no_version_is_too_great_to_be_expected<E: TestEngine>(world: &World<E>) {
+    let first = NewEvent { id: Some("1".to_owned()), ..event("x") };
+    let with = |expected| Append {
+        writes: vec![Write { stream: "s".to_owned(), expected, events: vec![first.clone()] }],
+    };
+    world.run(with(Expected::None)).await;
+    for version in [i64::MAX as u64 - 1, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
+        let refused = world.fails(with(Expected::Exact(version))).await;
+        assert_eq!(refused.code(), "SV0420", "{version}");
+    }
+    assert_eq!(world.run(append("s", Expected::Exact(0), &["y"])).await.versions, [Some(1)]);
 }
