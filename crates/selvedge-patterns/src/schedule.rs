@@ -274,6 +274,18 @@ impl Cron {
 
     /// The earliest matching moment after `after` in the hour of `civil`.
     fn first_in_hour(&self, civil: Civil, after: Wall, zone: &impl Zone) -> Option<Wall> {
+        let ends = (zone.moment(civil), zone.moment(Civil { minute: 59, second: 59, ..civil }));
+        if let (Moment::One(start), Moment::One(end)) = ends
+            && end.since(start) == Duration::from_secs(3599)
+        {
+            // Clocks are not changed in it: no need to ask the zone again.
+            let times = bits(self.minutes)
+                .flat_map(|minute| bits(self.seconds).map(move |second| (minute, second)))
+                .map(|(minute, second)| {
+                    start + Duration::from_secs(u64::from(minute) * 60 + u64::from(second))
+                });
+            return if end > after { times.into_iter().find(|&at| at > after) } else { None };
+        }
         let mut best: Option<Wall> = None;
         let mut consider = |moment: Wall| {
             if moment > after && best.is_none_or(|best| moment < best) {
@@ -439,24 +451,26 @@ pub fn catch_up(
         Missed::All { limit } => limit.max(1) as usize,
         Missed::Once { .. } | Missed::Skip => 1,
     };
-    let mut runs = std::collections::VecDeque::new();
-    let mut at = Some(due);
-    // A schedule of one second that slept for a year: jump near the end, since
-    // only the last `keep` runs matter.
-    let mut steps = 0u32;
-    while let Some(run) = at.filter(|&run| run <= now) {
-        if runs.len() == keep {
-            runs.pop_front();
+    // A schedule of one second that slept for a year: look back from the end, twice
+    // as far each time, since only the last `keep` runs matter.
+    let mut span = Duration::from_secs(16);
+    let (mut runs, at) = loop {
+        let from = now - span;
+        let whole = from <= due;
+        let mut at = if whole { Some(due) } else { next(from) };
+        let mut runs = std::collections::VecDeque::new();
+        while let Some(run) = at.filter(|&run| run <= now) {
+            if runs.len() == keep {
+                runs.pop_front();
+            }
+            runs.push_back(run);
+            at = next(run);
         }
-        runs.push_back(run);
-        steps += 1;
-        at = if steps.is_multiple_of(10_000) && now.since(run) > Duration::from_secs(7200) {
-            runs.clear();
-            next(now - Duration::from_secs(3600))
-        } else {
-            next(run)
-        };
-    }
+        if whole || runs.len() == keep {
+            break (runs, at);
+        }
+        span = span.saturating_mul(2);
+    };
     let latest = runs.back().copied();
     match missed {
         Missed::All { .. } => {}

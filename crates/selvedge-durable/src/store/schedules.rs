@@ -255,14 +255,15 @@ impl Apply for PutSchedule {
         let recurrence = Recurrence::parse(&self.spec)
             .map_err(|error| Error::invalid("spec", error.to_string()))?;
         let zone = World::named(&self.zone)?;
-        // Putting the same schedule again must not move its times.
-        let same: Option<Wall> = tx.db.find(
-            "SELECT anchor FROM schedules WHERE name = ?1 AND spec = ?2 AND zone = ?3",
+        // Putting the same schedule again, as a program does at its start, must not
+        // move its times; least of all past a run that is due and was missed.
+        let same: Option<(Wall, Option<Wall>)> = tx.db.find(
+            "SELECT anchor, next FROM schedules WHERE name = ?1 AND spec = ?2 AND zone = ?3",
             &values![&self.name, &self.spec, &self.zone],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        let anchor = same.unwrap_or(tx.now);
-        let next = recurrence.next(tx.now, anchor, &zone);
+        let (anchor, next) = same.unwrap_or((tx.now, None));
+        let next = next.or_else(|| recurrence.next(tx.now, anchor, &zone));
         let message = &self.message;
         let headers = encode_headers(&message.headers);
         let (key, payload) = (message.key.as_deref(), message.payload.as_deref());
@@ -272,7 +273,8 @@ impl Apply for PutSchedule {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
                  ON CONFLICT (name) DO UPDATE SET spec = ?2, zone = ?3, overlap = ?4, missed = ?5,
                    topic = ?6, anchor = ?7, next = ?8, at = ?9, sum = ?10, priority = ?11,
-                   key = ?12, headers = ?13, payload = ?14",
+                   key = ?12, headers = ?13, payload = ?14,
+                   last = CASE WHEN schedules.topic = ?6 THEN schedules.last END",
             &values![
                 &self.name,
                 &self.spec,

@@ -156,9 +156,9 @@ fn a_repeated_hour_runs_once_unless_every_hour_runs() {
 
 #[test]
 fn missed_runs_follow_their_policy() {
-    let every = Duration::from_secs(600);
-    let next = |after: Wall| Some(after + every);
     let due = utc("2026-01-01 00:00:00");
+    let every = Recurrence::parse("@every 10m").unwrap();
+    let next = |after: Wall| every.next(after, due, &Utc);
     let now = utc("2026-01-01 00:35:00");
     let run = |missed| {
         let (runs, next) = catch_up(now, due, missed, next);
@@ -187,7 +187,58 @@ fn a_year_of_missed_seconds_is_caught_up_quickly() {
     assert_eq!(next, Some(now + Duration::from_secs(1)));
 }
 
+#[test]
+fn the_last_runs_of_a_long_sleep_are_all_there() {
+    let (due, now) = (utc("2025-06-01 00:00:00"), utc("2026-06-01 00:05:00"));
+    let every = Recurrence::parse("@every 10m").unwrap();
+    let next = |after: Wall| every.next(after, due, &Utc);
+    let (runs, _) = catch_up(now, due, Missed::All { limit: 100 }, next);
+    assert_eq!(runs.len(), 100);
+    assert_eq!(show(runs[99]), "2026-06-01 00:00:00");
+    assert_eq!(show(runs[0]), "2026-05-31 07:30:00");
+}
+
 proptest! {
+    #[test]
+    fn catching_up_agrees_with_counting_every_run(
+        step in 1u64..200, slept in 0u64..20_000, limit in 1u32..40, kind in 0u8..3,
+    ) {
+        let due = utc("2026-01-01 00:00:00");
+        let now = due + Duration::from_secs(slept);
+        let every = Recurrence::Every(Duration::from_secs(step));
+        let next = |after: Wall| every.next(after, due, &Utc);
+        let missed = match kind {
+            0 => Missed::All { limit },
+            1 => Missed::Once { grace: Duration::from_secs(u64::from(limit) * 10) },
+            _ => Missed::Skip,
+        };
+        let all: Vec<Wall> =
+            (0..=slept / step).map(|run| due + Duration::from_secs(run * step)).collect();
+        let last = all[all.len() - 1];
+        let late = now.since(last);
+        let want = match missed {
+            Missed::All { limit } => &all[all.len().saturating_sub(limit as usize)..],
+            Missed::Once { grace } if late <= grace.max(ON_TIME) => &all[all.len() - 1..],
+            Missed::Skip if late <= ON_TIME => &all[all.len() - 1..],
+            Missed::Once { .. } | Missed::Skip => &[],
+        };
+        let (runs, then) = catch_up(now, due, missed, next);
+        prop_assert_eq!(&runs[..], want);
+        prop_assert_eq!(then, Some(last + Duration::from_secs(step)));
+    }
+
+    #[test]
+    fn an_hour_of_seconds_is_found_as_in_the_slow_way(
+        second in 0u8..60, start in 1_770_000_000u64..1_800_000_000,
+    ) {
+        // Every moment of the year, through both changes of the clocks.
+        let cron = Cron::parse(&format!("{second} * * * * *")).unwrap();
+        let after = Wall::from_secs(start);
+        let next = cron.next(after, &Europe).unwrap();
+        prop_assert!(next > after && next.since(after) <= Duration::from_secs(60));
+        prop_assert_eq!(Europe.civil(next).second, second);
+    }
+
     #[test]
     fn the_next_time_is_later_matches_and_none_lies_between(
         minute in 0u8..60, hour in 0u8..24, start in 1_700_000_000u64..1_900_000_000,

@@ -14,6 +14,7 @@ cases!(
     fields_are_meant_in_their_zone,
     what_cannot_be_scheduled_is_refused,
     a_schedule_whose_topic_is_gone_harms_nobody,
+    putting_a_schedule_again_loses_no_missed_run,
 );
 
 fn every_minute(overlap: Overlap) -> PutSchedule {
@@ -147,4 +148,15 @@ pub(crate) async fn a_schedule_whose_topic_is_gone_harms_nobody<E: TestEngine>(w
     world.pass(Duration::from_secs(60)).await;
     let read = ReadTopic { topic: "u".to_owned(), from: From::First, max: 9 };
     assert_eq!(world.run(read).await.len(), 1);
+}
+
+pub(crate) async fn putting_a_schedule_again_loses_no_missed_run<E: TestEngine>(world: &World<E>) {
+    world.topic("t", Settings::default()).await;
+    world.run(every_minute(Overlap::Skip)).await;
+    // Nobody was there when it was due, and the program says it again at its start.
+    world.clock.advance(Duration::from_secs(90));
+    world.run(every_minute(Overlap::Skip)).await;
+    world.engine.wake().await;
+    let times: Vec<_> = runs(world).await.iter().map(due).collect();
+    assert_eq!(times, [start().as_micros() + 60_000_000]);
 }
