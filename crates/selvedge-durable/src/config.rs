@@ -31,7 +31,7 @@ pub struct Config {
     /// Messages, events or answers in one request. Default 10,000.
     pub items_max: usize,
     /// Messages that one receive passes over at most because the group's filter
-    /// does not want them. Default 1,000, at least 1.
+    /// does not want them, or their key is parked. Default 1,000, at least 1.
     pub filter_scan_max: usize,
     /// Bytes of the longest payload that is read for a filter. Default 64 KiB.
     pub filter_payload_max: usize,

@@ -408,6 +408,10 @@ impl Group {
         if let Some(key) = &key {
             self.return_letter(key);
         }
+        // After a seek it may have come by the cursor too: whoever holds it keeps it.
+        if self.exceptions.contains_key(&position) {
+            return;
+        }
         if let Some(key) = key.as_ref().filter(|_| self.turns.is_none()) {
             let queue = self.keys.entry(key.clone()).or_default();
             let place = queue.partition_point(|&other| other < position);

@@ -37,7 +37,7 @@ section! {
         headers_max: Bytes = Bytes(64 << 10);
         /// Messages, events or answers in one request.
         items_max: usize = 10_000;
-        /// Messages that one receive passes over because the group's filter does not want them; the next goes on from there.
+        /// Messages that one receive passes over because the group's filter does not want them or their key is parked; the next goes on from there.
         filter_scan_max: usize = 1000;
         /// The longest payload that is read for a filter; a longer one has no fields.
         filter_payload_max: Bytes = Bytes(64 << 10);

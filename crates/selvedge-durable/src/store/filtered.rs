@@ -45,9 +45,14 @@ impl Scan {
         if filter.matches(&Seen::new(message, self.payload_max)) {
             return true;
         }
-        self.messages -= 1;
+        self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(record::message_bytes(message));
         false
+    }
+
+    /// A message that nobody gets was kept as a dead letter.
+    pub(super) const fn buried(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
     }
 
     /// Whether the rest is for the next receive.

@@ -281,9 +281,28 @@ impl<D: Db> Tx<D> {
     ) -> Result<(), Error> {
         live.redriven.remove(&position);
         let Some(message) = fetch(&self.db, live.topic, live.id, position)? else {
-            // It expired before anybody could process it: nothing is left to keep.
+            // It expired before anybody could process it: nothing is left to keep,
+            // and no letter that could free its key.
+            let key: Option<String> = self
+                .db
+                .find(
+                    "SELECT key FROM exceptions WHERE grp = ?1 AND position = ?2",
+                    &values![live.id, position],
+                    |row| row.get(0),
+                )?
+                .flatten();
+            live.core.discard(key.as_deref());
             return Ok(());
         };
+        // After a seek it may be a letter already: then its key has not one more.
+        let letter: Option<bool> = self.db.find(
+            "SELECT redriven FROM dead_letters WHERE grp = ?1 AND position = ?2",
+            &values![live.id, position],
+            |row| row.get(0),
+        )?;
+        if letter == Some(false) {
+            live.core.discard(message.key.as_deref());
+        }
         let headers = encode_headers(&message.headers);
         let sum = record::checksum(
             message.key.as_deref(),
@@ -442,7 +461,11 @@ impl<D: Db> Tx<D> {
         match live.core.offer(self.now, taken.fence, message.position, message.key.as_deref()) {
             Offer::Deliver(receipt) => taken.push(self.now, live, receipt, message)?,
             Offer::Blocked => {}
-            Offer::Dead(cause) => self.bury(live, message.position, 0, cause, None)?,
+            Offer::Dead(cause) => {
+                // A parked key may have a million messages behind it.
+                taken.scan.buried();
+                self.bury(live, message.position, 0, cause, None)?;
+            }
             Offer::Full => return Ok(false),
         }
         Ok(true)

@@ -21,6 +21,9 @@ cases!(
     extending_keeps_a_message,
     a_paused_group_stands_still,
     seeking_starts_over_from_anywhere,
+    letters_come_back_after_a_seek_too,
+    a_letter_of_what_is_being_worked_on_comes_back_once,
+    a_long_line_behind_a_parked_key_holds_up_nobody,
     limits_of_one_receive_hold,
     a_group_can_be_changed_and_removed,
 );
@@ -330,4 +333,67 @@ pub(crate) async fn what_is_released_costs_no_attempt<E: TestEngine>(world: &Wor
     assert_eq!(world.receive("t", "g", 9).await[0].receipt.attempt, 2);
     let late = Verdict::Release { after: Duration::from_secs(400 * 86_400) };
     assert_eq!(world.fails(settle("t", "g", &held, late)).await.code(), "SV0413");
+}
+
+async fn seek_to_the_start<E: TestEngine>(world: &World<E>) {
+    let (topic, group) = group_of("t");
+    world.run(Seek { topic, group, to: From::First }).await;
+}
+
+async fn redrive<E: TestEngine>(world: &World<E>) -> u64 {
+    let (topic, group) = group_of("t");
+    world.run(Redrive { topic, group, positions: Vec::new() }).await
+}
+
+pub(crate) async fn letters_come_back_after_a_seek_too<E: TestEngine>(world: &World<E>) {
+    let config = Config { ordered: true, ..Config::default() };
+    with_messages(world, config, &["a1", "a2"]).await;
+    let first = world.receive("t", "g", 1).await.remove(0);
+    world.settle("t", "g", &first, Verdict::Park).await;
+    assert!(world.receive("t", "g", 9).await.is_empty());
+    assert_eq!(letters(world).await.len(), 2);
+    seek_to_the_start(world).await;
+    assert!(world.receive("t", "g", 9).await.is_empty(), "the key is parked still");
+    assert_eq!(redrive(world).await, 2);
+    for text in ["a1", "a2"] {
+        let next = world.receive("t", "g", 9).await;
+        assert_eq!(texts(&next), [text]);
+        world.settle("t", "g", &next[0], Verdict::Ack).await;
+    }
+    assert_eq!((status(world).await.lag, letters(world).await.len()), (0, 0));
+}
+
+pub(crate) async fn a_letter_of_what_is_being_worked_on_comes_back_once<E: TestEngine>(
+    world: &World<E>,
+) {
+    let config = Config { in_flight_max: 1, exceptions_max: 2, ..Config::default() };
+    with_messages(world, config, &["a", "b"]).await;
+    let first = world.receive("t", "g", 1).await.remove(0);
+    world.settle("t", "g", &first, Verdict::Park).await;
+    seek_to_the_start(world).await;
+    let again = world.receive("t", "g", 1).await.remove(0);
+    redrive(world).await;
+    world.settle("t", "g", &again, Verdict::Ack).await;
+    assert!(letters(world).await.is_empty(), "it was done");
+    let next = world.receive("t", "g", 9).await;
+    assert_eq!(texts(&next), ["b"], "the place of the first is free again");
+}
+
+pub(crate) async fn a_long_line_behind_a_parked_key_holds_up_nobody<E: TestEngine>(
+    world: &World<E>,
+) {
+    let config = Config { ordered: true, ..Config::default() };
+    with_messages(world, config, &["a"]).await;
+    let first = world.receive("t", "g", 1).await.remove(0);
+    world.settle("t", "g", &first, Verdict::Park).await;
+    let many = vec![keyed("a", "behind"); 1_500];
+    for _ in 0..2 {
+        world.run(Publish { topic: "t".to_owned(), messages: many.clone() }).await;
+    }
+    world.publish("t", keyed("b", "other")).await;
+    assert!(world.receive("t", "g", 1).await.is_empty(), "one look goes only so far");
+    // Whoever waits is served in the end, with no further word from anybody.
+    let wait = Receive { wait: Duration::from_secs(20), ..receive("t", "g", 1) };
+    assert_eq!(texts(&world.run(wait).await), ["other"]);
+    assert_eq!(status(world).await.dead, 3_001);
 }
