@@ -240,7 +240,7 @@ impl PostgresDb {
 
     fn ask(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<tokio_postgres::Row>, Error> {
         for value in values {
-            Owned::check(value)?;
+            value.check()?;
         }
         let statement = self.statement(sql)?;
         self.flush(Some((&statement, values)))

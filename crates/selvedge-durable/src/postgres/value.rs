@@ -21,18 +21,8 @@ pub(super) enum Owned {
 }
 
 impl Owned {
-    /// Fails for what the server cannot hold.
-    pub(super) fn check(value: &Value<'_>) -> Result<(), Error> {
-        match value {
-            Value::Text(text) if text.contains('\0') => {
-                Err(Error::invalid("text", "must not contain the character NUL"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn of(value: &Value<'_>) -> Result<Self, Error> {
-        Self::check(value)?;
+        value.check()?;
         Ok(match *value {
             Value::Null => Self::Null,
             Value::Int(int) => Self::Int(int),

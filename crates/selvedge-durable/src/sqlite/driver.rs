@@ -49,6 +49,7 @@ impl SqliteDb {
 
 fn bind(statement: &mut CachedStatement<'_>, values: &[Value<'_>]) -> Result<(), Error> {
     for (index, value) in (1..).zip(values) {
+        value.check()?;
         statement.raw_bind_parameter(index, value)?;
     }
     Ok(())

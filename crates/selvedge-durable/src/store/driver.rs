@@ -20,6 +20,18 @@ pub(crate) enum Value<'a> {
     Blob(&'a [u8]),
 }
 
+impl Value<'_> {
+    /// Fails for what not every database can hold.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Text(text) if text.contains('\0') => {
+                Err(Error::invalid("text", "must not contain the character NUL"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Parameters, each from anything that [`Value`] is made from.
 macro_rules! values {
     ($($value:expr),* $(,)?) => { [$($crate::store::driver::Value::from($value)),*] };

@@ -297,14 +297,15 @@ impl<D: Db> Writer<D> {
         {
             let again = operation.clone();
             let answer = self.tx.alone(|tx| tx.all(operations));
-            return self.waiting.or_wait(
+            self.waiting.or_wait(
                 &mut self.tx,
                 again,
                 patience,
                 answer,
                 reply,
                 &mut self.answers,
-            );
+            )?;
+            return self.intact();
         }
         let answer = if self.tx.is_one_statement(&operations) {
             // It is done whole or not at all by itself.

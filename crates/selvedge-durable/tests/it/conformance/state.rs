@@ -8,6 +8,7 @@ use super::*;
 
 cases!(
     state,
+    the_character_nul_is_refused_in_names,
     a_value_comes_back_with_its_tag,
     a_condition_that_fails_writes_nothing,
     values_expire,
@@ -202,4 +203,23 @@ pub(crate) async fn state_messages_and_events_change_together<E: TestEngine>(wor
     assert_eq!(error.code(), "SV0421");
     assert_eq!(world.run(ReadEvents { after: 0, max: 9 }).await.len(), 1);
     assert_eq!(world.publish("t", message("y")).await, Place::Log(2));
+}
+
+pub(crate) async fn the_character_nul_is_refused_in_names<E: TestEngine>(world: &World<E>) {
+    // One database could keep it, another could not: so none does.
+    let put = |key: &str, content_type: Option<&str>| PutState {
+        key: key.to_owned(),
+        value: Bytes::from_static(&[0]),
+        content_type: content_type.map(str::to_owned),
+        condition: Condition::Any,
+        ttl: None,
+    };
+    assert_eq!(world.fails(put("a\0b", None)).await.code(), "SV0413");
+    assert_eq!(world.fails(put("a", Some("text/\0"))).await.code(), "SV0413");
+    world.topic("t", Settings::default()).await;
+    let publish = |message| Publish { topic: "t".to_owned(), messages: vec![message] };
+    assert_eq!(world.fails(publish(keyed("k\0", "x"))).await.code(), "SV0413");
+    // In content it is like any other byte, and what was refused harms nobody.
+    world.run(put("a", None)).await;
+    world.run(publish(message("\0"))).await;
 }
