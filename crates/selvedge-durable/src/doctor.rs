@@ -28,6 +28,13 @@ const LOG_TIMES: u64 = 4;
 const DISK_LOW: u64 = 1 << 30;
 const DISK_OUT: u64 = 64 << 20;
 
+/// A transaction that is open so long keeps others from being swept up.
+pub const HELD: Duration = Duration::from_secs(300);
+/// Dead rows below which a table is not worth a word.
+const DEAD_MIN: u64 = 100_000;
+/// A row of the inbox that waits so long shows that it is not drained.
+pub const INBOX_LATE: Duration = Duration::from_secs(60);
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
@@ -88,6 +95,32 @@ pub struct Snapshot {
     pub log: (u64, u64),
     /// Bytes free on the store's disk, if that can be known.
     pub disk_free: Option<u64>,
+    /// How the server fares, of a store in a database.
+    pub database: Option<Database>,
+}
+
+/// A database server at one moment, as far as the store depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Database {
+    /// Whether it syncs at all.
+    pub fsync: bool,
+    /// Whether a torn page can be mended.
+    pub full_page_writes: bool,
+    /// Whether it sweeps up after itself.
+    pub autovacuum: bool,
+    /// The oldest transaction that keeps removed rows from being swept up: whose it
+    /// is, and how old.
+    pub oldest: Option<(String, Duration)>,
+    /// The table with most dead rows, and how many.
+    pub dead: (String, u64),
+    /// Live rows of all tables.
+    pub live: u64,
+    /// Rows that wait in the inbox, at most 100,000, and the age of the first.
+    pub inbox: (u64, Duration),
+    /// Rows of the inbox that could not be published, and the age of the first.
+    pub refused: (u64, Duration),
+    /// Why the last of them could not.
+    pub refused_why: String,
 }
 
 /// A group at one moment.
@@ -106,6 +139,7 @@ pub struct Group {
 pub fn examine(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(store(snapshot));
+    found.extend(snapshot.database.iter().flat_map(database));
     found.extend(snapshot.groups.iter().flat_map(|it| group(snapshot, it)));
     found.extend(snapshot.schedules.iter().filter_map(|it| schedule(snapshot.now, it)));
     found.sort_by(|a, b| (a.weight, b.age).cmp(&(b.weight, a.age)));
@@ -162,6 +196,92 @@ fn store(snapshot: &Snapshot) -> Vec<Finding> {
             format!("the write-ahead log has {} MiB", log >> 20),
             "it cannot be copied into the file while a long read goes on, or writes never pause",
             "end long reads (a backup, another program that has the file open)",
+        );
+    }
+    found
+}
+
+fn database(database: &Database) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut say = |weight, kind, age, what: String, why: &str, todo: &str| {
+        let (subject, why, todo) = ("the database".to_owned(), why.to_owned(), todo.to_owned());
+        found.push(Finding { weight, kind, subject, what, age, why, todo });
+    };
+    let Database { inbox, refused, dead, .. } = database;
+    if !database.fsync {
+        say(
+            Weight::Stuck,
+            "fsync",
+            None,
+            "`fsync` is off: a crash of the machine may lose everything".to_owned(),
+            "it was changed on the server after the store was opened",
+            "`ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()`",
+        );
+    }
+    if !database.full_page_writes {
+        say(
+            Weight::Attention,
+            "full_page_writes",
+            None,
+            "`full_page_writes` is off: a power cut may damage pages".to_owned(),
+            "a page that was half written cannot be mended then",
+            "`ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()`, unless the file system never tears a page",
+        );
+    }
+    if !database.autovacuum {
+        say(
+            Weight::Attention,
+            "autovacuum",
+            None,
+            "`autovacuum` is off: tables grow for ever, though rows leave them".to_owned(),
+            "nothing sweeps removed rows up",
+            "`ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf()`; once: `selvedge store compact`",
+        );
+    }
+    if let Some((who, age)) = &database.oldest
+        && *age >= HELD
+    {
+        say(
+            Weight::Attention,
+            "transaction",
+            Some(*age),
+            format!("a transaction of {who} stays open"),
+            "what was removed since it began cannot be swept up, so everything grows and slows down",
+            "end it (`SELECT pg_terminate_backend(…)`, `ROLLBACK PREPARED …`) and mend who left it open",
+        );
+    }
+    let (table, rows) = dead;
+    if *rows >= DEAD_MIN && *rows > database.live {
+        say(
+            Weight::Attention,
+            "dead_rows",
+            None,
+            format!(
+                "table `{table}` has {rows} dead rows, all tables have {} live ones",
+                database.live
+            ),
+            "autovacuum does not keep up, or a long transaction holds it up",
+            "`selvedge store compact` sweeps once; raise `autovacuum_max_workers`, or end long transactions",
+        );
+    }
+    if inbox.0 > 0 && inbox.1 >= INBOX_LATE {
+        say(
+            Weight::Attention,
+            "inbox",
+            Some(inbox.1),
+            format!("{} rows wait in the inbox", inbox.0),
+            "more is put in than is taken out, or the process that leads cannot write",
+            "put in less at a time, or publish by the app API; the log says why a commit fails",
+        );
+    }
+    if refused.0 > 0 {
+        say(
+            Weight::Attention,
+            "refused",
+            Some(refused.1),
+            format!("{} rows of the inbox could not be published", refused.0),
+            &format!("the last: {}", database.refused_why),
+            "look at the table `refused`, mend what is wrong, and put them into `inbox` again: docs/postgres.md",
         );
     }
     found

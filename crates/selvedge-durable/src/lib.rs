@@ -35,6 +35,7 @@ pub use operation::{
     Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
 };
 pub use postgres::Postgres;
-pub use sqlite::{Sqlite, backup, compact, verify};
+pub use sqlite::Sqlite;
 pub use store::Store;
+pub use store::upkeep::{backup, compact, verify};
 pub use watch::{Subject, Watch};

@@ -13,12 +13,14 @@
 
 mod address;
 mod driver;
+pub(crate) mod health;
 mod inbox;
 mod listen;
 mod members;
 mod schema;
 mod session;
 mod tls;
+pub(crate) mod upkeep;
 mod value;
 
 use std::{future::Future, sync::Arc};
@@ -76,7 +78,7 @@ impl Postgres {
         let bells = heard.bells.clone();
         let store = Store::start(config, writer, readers, Vec::new(), bells, None)?;
         let (stop, stopped) = oneshot::channel();
-        let listener = listen::start(address, me, heard, store.nudge()?, stopped)?;
+        let listener = listen::start(address, me, heard, store.health(), store.nudge()?, stopped)?;
         store.accompany(listener, stop);
         Ok(Self(store))
     }

@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch};
 
 use driver::SqliteDb;
-pub use upkeep::{backup, compact, verify};
+pub(crate) use upkeep::{backup, compact, verify};
 
 /// A store in one SQLite file: a cheap handle. The store closes when the last
 /// handle is dropped, which waits for the writer to end.

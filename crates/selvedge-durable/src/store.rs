@@ -14,6 +14,8 @@ mod schedules;
 pub(crate) mod state;
 pub(crate) mod streams;
 mod topics;
+pub(crate) mod upkeep;
+pub(crate) mod verify;
 mod waiting;
 mod writer;
 
@@ -56,6 +58,8 @@ struct Shared {
     work: Arc<Work>,
     bells: Arc<Bells>,
     config: Arc<Config>,
+    /// How the server of a database fares.
+    health: crate::postgres::health::Seen,
     /// Dropped when the store closes; a thread that accompanies it sees that.
     stop: Mutex<Option<oneshot::Sender<()>>>,
     _lock: Option<File>,
@@ -150,6 +154,7 @@ impl Store {
             work,
             bells,
             config,
+            health: Arc::default(),
             stop: Mutex::new(None),
             _lock: lock,
         })))
@@ -166,6 +171,17 @@ impl Store {
         } else {
             crate::Sqlite::open(config).map(Self::from)
         }
+    }
+
+    /// How the server of a database fares, as it was seen some seconds ago.
+    #[must_use]
+    pub fn database(&self) -> Option<crate::doctor::Database> {
+        self.0.health.lock().clone()
+    }
+
+    /// Where [`Self::database`] is kept.
+    pub(crate) fn health(&self) -> crate::postgres::health::Seen {
+        self.0.health.clone()
     }
 
     /// To wake the writer with.

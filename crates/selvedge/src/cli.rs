@@ -233,37 +233,51 @@ pub(crate) enum StoreCommand {
 Example:
   selvedge store backup store.db store-$(date +%F).db
 
-The copy is a store: `selvedge store verify` checks it, `durable: <copy>` serves it.")]
+The copy is a store: `selvedge store verify` checks it, `durable: <copy>` serves it. Of a store in
+a database it names the `pg_dump` command that makes one.")]
     Backup(Backup),
     /// Read everything and name what is damaged
     #[command(after_help = "\
 Example:
   selvedge store verify store.db
 
-Exit code 0: everything is as it was written. 1: something is not, and is named. The store must
-not be open; a backup can be checked at any time.")]
+Exit code 0: everything is as it was written. 1: something is not, and is named. A file must
+not be open; a backup can be checked at any time, and so can a database.")]
     Verify(Verify),
     /// Give the space of what was removed back to the disk
     #[command(after_help = "\
 Example:
   selvedge store compact store.db
 
-The store must not be open, and its disk needs room for a second copy meanwhile.")]
+A file must not be open, and its disk needs room for a second copy meanwhile. A database is
+swept beside the work that goes on: its tables keep most of their size, and fill the room.")]
     Compact(Compact),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Backup {
-    /// The store
+pub(crate) struct Place {
+    /// The store: a file, or a database as `postgres://user@host/database`
     pub(crate) store: PathBuf,
+    /// The schema of a store in a database
+    #[arg(long, default_value = "selvedge")]
+    pub(crate) schema: String,
+    /// The password of a database, if it is not in the connection string
+    #[arg(long, env = "PGPASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// The copy, which must not exist
     pub(crate) to: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The store, or a backup of one
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -271,8 +285,8 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Compact {
-    /// The store
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Args)]

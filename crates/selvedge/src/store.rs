@@ -1,11 +1,10 @@
-//! `selvedge store`: what an operator does to the file of a store.
+//! `selvedge store`: what an operator does to a store.
 
 use crate::{
-    cli::{Backup, Compact, StoreCommand, Verify},
+    cli::{Backup, Compact, Place, StoreCommand, Verify},
     failure::Failure,
 };
 use selvedge_durable::{Config, Error};
-use std::path::Path;
 
 pub(crate) fn command(command: StoreCommand) -> Result<(), Failure> {
     match command {
@@ -16,24 +15,26 @@ pub(crate) fn command(command: StoreCommand) -> Result<(), Failure> {
 }
 
 fn backup(options: &Backup) -> Result<(), Failure> {
-    let Backup { store, to } = options;
-    let what = || format!("no backup of {} in {}", store.display(), to.display());
-    selvedge_durable::backup(&Config::new(store), to)
-        .map_err(|error| Failure::store(what(), &error))?;
-    println!("{}: {} bytes", to.display(), size(to));
+    let Backup { place, to } = options;
+    let config = config(place);
+    selvedge_durable::backup(&config, to).map_err(|error| {
+        let what = format!("no backup of {} in {}", config.place(), to.display());
+        Failure::store(what, &error)
+    })?;
+    let size = std::fs::metadata(to).map_or(0, |file| file.len());
+    println!("{}: {size} bytes", to.display());
     Ok(())
 }
 
 fn verify(options: &Verify) -> Result<(), Failure> {
-    let Verify { store, json } = options;
-    let problems = match selvedge_durable::verify(&Config::new(store)) {
+    let Verify { place, json } = options;
+    let config = config(place);
+    let store = config.place();
+    let problems = match selvedge_durable::verify(&config) {
         Ok(problems) => problems,
         // So damaged that it cannot be opened: that is an answer too.
         Err(error @ Error::Corrupt { .. }) => vec![error.to_string()],
-        Err(error) => {
-            let what = format!("{} cannot be checked", store.display());
-            return Err(Failure::store(what, &error));
-        }
+        Err(error) => return Err(Failure::store(format!("{store} cannot be checked"), &error)),
     };
     if *json {
         let document = serde_json::json!({
@@ -42,24 +43,36 @@ fn verify(options: &Verify) -> Result<(), Failure> {
         println!("{}", serde_json::to_string_pretty(&document).expect("texts serialize"));
     } else {
         for problem in &problems {
-            println!("{}: {problem}", store.display());
+            println!("{store}: {problem}");
         }
         if problems.is_empty() {
-            println!("{}: everything is as it was written", store.display());
+            println!("{store}: everything is as it was written");
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::No) }
 }
 
 fn compact(options: &Compact) -> Result<(), Failure> {
-    let Compact { store } = options;
-    let before = size(store);
-    selvedge_durable::compact(&Config::new(store))
-        .map_err(|error| Failure::store(format!("{} stays as it is", store.display()), &error))?;
-    println!("{}: {before} bytes, now {}", store.display(), size(store));
+    let config = config(&options.place);
+    let store = config.place();
+    let (before, after) = selvedge_durable::compact(&config)
+        .map_err(|error| Failure::store(format!("{store} stays as it is"), &error))?;
+    println!("{store}: {before} bytes, now {after}");
     Ok(())
 }
 
-fn size(file: &Path) -> u64 {
-    std::fs::metadata(file).map_or(0, |file| file.len())
+/// A file, or a database by its connection string.
+fn config(place: &Place) -> Config {
+    let Place { store, schema, password } = place;
+    let text = store.to_string_lossy();
+    if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Config::new(store);
+    }
+    let mut url = text.into_owned();
+    if let Some(password) = password {
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let escaped: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        url.push_str(&format!("{mark}password={escaped}"));
+    }
+    Config { schema: schema.clone(), ..Config::postgres(url) }
 }

@@ -202,3 +202,30 @@ fn ages_read_well() {
         ["0 s", "1 min 1 s", "2 h 2 min", "1 d 1 h"]
     );
 }
+
+#[test]
+fn a_database_that_fares_badly_says_in_what() {
+    let well =
+        Database { fsync: true, full_page_writes: true, autovacuum: true, ..Database::default() };
+    let kinds = |database: Database| {
+        let snapshot = Snapshot { database: Some(database), ..healthy() };
+        examine(&snapshot).iter().map(|finding| finding.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(well.clone()), [""; 0]);
+    assert_eq!(kinds(Database { autovacuum: false, ..well.clone() }), ["autovacuum"]);
+    assert_eq!(kinds(Database { fsync: false, ..well.clone() }), ["fsync"]);
+    assert_eq!(kinds(Database { full_page_writes: false, ..well.clone() }), ["full_page_writes"]);
+    let held = |age| Database { oldest: Some(("a report".to_owned(), age)), ..well.clone() };
+    assert_eq!(kinds(held(HELD)), ["transaction"]);
+    assert_eq!(kinds(held(HELD - Duration::from_secs(1))), [""; 0]);
+    let dead = |dead, live| Database { dead: ("messages".to_owned(), dead), live, ..well.clone() };
+    assert_eq!(kinds(dead(DEAD_MIN, 10)), ["dead_rows"]);
+    assert_eq!(kinds(dead(DEAD_MIN, DEAD_MIN)), [""; 0]);
+    assert_eq!(kinds(Database { inbox: (7, INBOX_LATE), ..well.clone() }), ["inbox"]);
+    assert_eq!(kinds(Database { inbox: (7, Duration::ZERO), ..well.clone() }), [""; 0]);
+    let refused =
+        Database { refused: (1, Duration::ZERO), refused_why: "no topic".to_owned(), ..well };
+    let snapshot = Snapshot { database: Some(refused), ..healthy() };
+    let findings = examine(&snapshot);
+    assert!(findings[0].kind == "refused" && findings[0].why.contains("no topic"), "{findings:?}");
+}

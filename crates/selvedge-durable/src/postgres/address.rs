@@ -88,6 +88,27 @@ impl Address {
         })
     }
 
+    /// A connection string for the server's own programs, which have the password
+    /// from elsewhere.
+    pub(super) fn without_password(&self) -> String {
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+        let list = |items: Vec<String>| items.join(",");
+        let mut said = String::new();
+        let mut say = |key: &str, value: &str| {
+            if !value.is_empty() {
+                let space = if said.is_empty() { "" } else { " " };
+                let _ = write!(said, "{space}{key}={}", quoted(value));
+            }
+        };
+        let server = &self.server;
+        say("host", &list(server.get_hosts().iter().map(name).collect()));
+        say("hostaddr", &list(server.get_hostaddrs().iter().map(ToString::to_string).collect()));
+        say("port", &list(server.get_ports().iter().map(ToString::to_string).collect()));
+        say("user", server.get_user().unwrap_or_default());
+        say("dbname", server.get_dbname().unwrap_or_default());
+        said
+    }
+
     /// Whether this is to be said in the log: once, however many connections find it.
     pub(super) fn news(&self, what: &'static str) -> bool {
         self.said.lock().insert(what)
@@ -182,14 +203,18 @@ fn shown(server: &Server) -> String {
     for (index, host) in server.get_hosts().iter().enumerate() {
         let ports = server.get_ports();
         let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let host = match host {
-            Host::Tcp(host) => host.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        };
+        let host = name(host);
         let _ = write!(shown, "{}{host}:{port}", if index == 0 { "//" } else { "," });
     }
     let _ = write!(shown, "/{}", server.get_dbname().unwrap_or_default());
     shown
+}
+
+fn name(host: &Host) -> String {
+    match host {
+        Host::Tcp(host) => host.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    }
 }
 
 /// Parameters of a connection string that the client does not know.

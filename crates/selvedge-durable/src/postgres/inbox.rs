@@ -18,6 +18,8 @@ use crate::{
 
 /// Rows that one commit takes.
 const ROWS: usize = 256;
+/// Bytes of payloads that one commit takes, and the first row whatever it holds.
+const BYTES: usize = 8 << 20;
 
 /// Takes the next rows out of the inbox, if it is time to look.
 pub(super) fn take(db: &PostgresDb, now: Wall) -> Result<Vec<Inboxed>, Error> {
@@ -26,10 +28,13 @@ pub(super) fn take(db: &PostgresDb, now: Wall) -> Result<Vec<Inboxed>, Error> {
         return Ok(Vec::new());
     }
     let sql = format!(
-        "WITH taken AS (DELETE FROM inbox WHERE number IN
-           (SELECT number FROM inbox ORDER BY number LIMIT {ROWS}) RETURNING *)
+        "WITH first AS (SELECT number, coalesce(octet_length(payload), 0) AS size
+           FROM inbox ORDER BY number LIMIT {ROWS}),
+         counted AS (SELECT number, sum(size) OVER (ORDER BY number) - size AS before FROM first),
+         taken AS (DELETE FROM inbox WHERE number IN
+           (SELECT number FROM counted WHERE before < {BYTES}) RETURNING *)
          SELECT number, topic, key, payload, priority, dedupe_id,
-           CAST(greatest(extract(epoch FROM deliver_at), 0) * 1000000 AS int8),
+           CAST(least(greatest(extract(epoch FROM deliver_at), 0), 1e12) * 1000000 AS int8),
            CAST(headers AS text)
          FROM taken ORDER BY number"
     );
@@ -49,7 +54,9 @@ pub(super) fn take(db: &PostgresDb, now: Wall) -> Result<Vec<Inboxed>, Error> {
         })
     })?;
     member.inbox_looked(!taken.is_empty());
-    if taken.len() == ROWS {
+    let bytes: usize =
+        taken.iter().map(|it| it.message.payload.as_ref().map_or(0, Bytes::len)).sum();
+    if taken.len() == ROWS || bytes >= BYTES {
         member.inbox_at.set(Instant::now());
     }
     member.wrote.set(member.wrote.get() || !taken.is_empty());

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::sync::oneshot;
 use tokio_postgres::AsyncMessage;
 
-use super::{address::Address, failure, members::Heard, runtime};
+use super::{address::Address, failure, health, members::Heard, runtime, sentence};
 use crate::{
     Error,
     store::{Nudge, spawn},
@@ -19,6 +19,7 @@ pub(super) fn start(
     address: Address,
     me: String,
     heard: Arc<Heard>,
+    health: health::Seen,
     nudge: Nudge,
     stop: oneshot::Receiver<()>,
 ) -> Result<JoinHandle<()>, Error> {
@@ -27,8 +28,10 @@ pub(super) fn start(
         runtime.block_on(async {
             let listen = async {
                 loop {
-                    if let Err(error) = listen(&address, &me, &heard, &nudge).await {
+                    if let Err(error) = listen(&address, &me, &heard, &health, &nudge).await {
                         tracing::debug!(%error, "not listening, so looking has to do");
+                        // Nobody knows how it fares now.
+                        *health.lock() = None;
                     }
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -41,7 +44,13 @@ pub(super) fn start(
     })
 }
 
-async fn listen(address: &Address, me: &str, heard: &Heard, nudge: &Nudge) -> Result<(), Error> {
+async fn listen(
+    address: &Address,
+    me: &str,
+    heard: &Heard,
+    health: &health::Seen,
+    nudge: &Nudge,
+) -> Result<(), Error> {
     let (client, mut connection) = address.connect(|connection| connection).await?;
     let hear = async {
         loop {
@@ -62,7 +71,20 @@ async fn listen(address: &Address, me: &str, heard: &Heard, nudge: &Nudge) -> Re
         client.batch_execute(&sql).await.map_err(|error| failure(&error))?;
         heard.missed();
         nudge.now();
-        std::future::pending().await
+        let mut looks = tokio::time::interval(health::EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            // A look that fails says nothing of what is heard.
+            let seen = health::look(&client, address).await;
+            if let Err(error) = &seen
+                && address.news("health")
+            {
+                let error = sentence(error);
+                tracing::warn!(error, "how the database fares cannot be seen");
+            }
+            *health.lock() = seen.ok();
+        }
     };
     tokio::select! {
         ended = hear => ended,

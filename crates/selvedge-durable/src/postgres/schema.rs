@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
+    include_str!("schema/0005.sql"),
 ];
 
 /// The version this program writes.
@@ -78,9 +79,9 @@ async fn steps(client: &Client, address: &Address) -> Result<(), Error> {
     client.batch_execute(&sql).await.map_err(|e| failure(&e))
 }
 
-/// Fails unless the schema is one that this program writes.
-pub(super) async fn check(client: &Client, address: &Address) -> Result<(), Error> {
-    version(client, address).await.map(drop)
+/// Fails unless the schema is one that this program writes; its version, 0 for none.
+pub(super) async fn check(client: &Client, address: &Address) -> Result<u32, Error> {
+    version(client, address).await
 }
 
 /// The version of the schema: 0 if there is none.

@@ -13,8 +13,13 @@ pub(super) const fn row_id(topic: i64, position: u64) -> i64 {
     topic << POSITION_BITS | position as i64
 }
 
+/// The topic in a row id.
+pub(super) const fn topic(id: i64) -> i64 {
+    id >> POSITION_BITS
+}
+
 /// The position in a row id.
-pub(crate) const fn position(id: i64) -> u64 {
+pub(super) const fn position(id: i64) -> u64 {
     (id & ((1 << POSITION_BITS) - 1)) as u64
 }
 

@@ -2,9 +2,11 @@
 
 mod faults;
 mod fitness;
+mod inbox;
 mod pgbouncer;
 mod server;
 mod tls;
+mod upkeep;
 
 use std::sync::{
     Arc,

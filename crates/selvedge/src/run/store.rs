@@ -121,6 +121,7 @@ impl Store {
             let store = self.engine.engine();
             let config = store.config();
             seen.queue = (store.queued(), config.queue_max);
+            seen.database = store.database();
             // A database server looks after its own disk.
             if config.postgres.is_none() {
                 let mut log = config.path.as_os_str().to_owned();

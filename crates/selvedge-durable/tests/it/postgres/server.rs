@@ -303,6 +303,15 @@ impl Server {
         folder.display().to_string()
     }
 
+    /// Runs a line of a person's, who has the server's programs at hand.
+    pub(super) fn shell(&self, line: &str) {
+        let mut shell = unprivileged(Path::new("/bin/sh"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        shell.env("PATH", format!("{}:{path}", programs().display())).current_dir("/");
+        let output = shell.args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// A program of somebody else, run by the user that the server runs as.
     pub(super) fn as_its_user(&self, program: &Path) -> Command {
         let mut command = unprivileged(program);
