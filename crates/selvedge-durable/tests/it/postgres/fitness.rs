@@ -82,14 +82,18 @@ async fn what_is_acknowledged_is_kept_whatever_the_server_thinks_of_commits() {
     store.execute(put).await.unwrap();
     let publish = |text: &str| Publish { topic: "t".to_owned(), messages: vec![message(text)] };
     let read = ReadTopic { topic: "t".to_owned(), from: From::First, max: 100 };
-    for round in 0..3 {
+    let mut lost = Vec::new();
+    for round in 0..5 {
         store.execute(publish(&round.to_string())).await.unwrap();
         // Done after it, and therefore later in the log: that this is gone shows that
-        // the crash is one that loses what was not synced.
+        // the crash is one that loses what was not synced. A sync for some other
+        // reason may come between, but not each time.
         server.psql(&format!("INSERT INTO lost VALUES ({round})"));
         server.crash();
         server.start();
-        assert_eq!(server.psql("SELECT count(*) FROM lost"), "0", "nothing would be lost here");
+        if server.psql(&format!("SELECT count(*) FROM lost WHERE x = {round}")) == "0" {
+            lost.push(round);
+        }
         let log = loop {
             match store.execute(read.clone()).await {
                 Ok(log) => break log,
@@ -106,4 +110,5 @@ async fn what_is_acknowledged_is_kept_whatever_the_server_thinks_of_commits() {
         }
         server.set("synchronous_commit", "off");
     }
+    assert!(lost.iter().any(|round| *round > 0), "nothing would be lost here: {lost:?}");
 }
