@@ -25,8 +25,8 @@ use crate::{
 };
 
 pub use durable::{
-    AppApi, Compact, DeliveryRate, Durability, Durable, Exclusive, Missed, Overlap, Priorities,
-    Push, PushMode, Redelivery, Retention, Schedule, Start, Subscription, Topic,
+    AppApi, Collect, Compact, DeliveryRate, Durability, Durable, Exclusive, Missed, Overlap,
+    Priorities, Push, PushMode, Redelivery, Retention, Schedule, Start, Subscription, Topic,
 };
 
 const fn ms(millis: u64) -> Duration {

@@ -35,6 +35,8 @@ pub struct Config {
     pub filter_scan_max: usize,
     /// Bytes of the longest payload that is read for a filter. Default 64 KiB.
     pub filter_payload_max: usize,
+    /// Topics that collect what is published to others. Default 64.
+    pub collectors_max: usize,
     /// Memory for pages, of the writer of a file. Default 64 MiB.
     pub cache_bytes: usize,
     /// Size of a file's write-ahead log at which a checkpoint starts. Default 16 MiB.
@@ -62,6 +64,7 @@ impl Config {
             items_max: 10_000,
             filter_scan_max: 1_000,
             filter_payload_max: 64 << 10,
+            collectors_max: 64,
             cache_bytes: 64 << 20,
             checkpoint_bytes: 16 << 20,
             clock: Arc::new(SystemClock),

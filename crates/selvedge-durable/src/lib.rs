@@ -13,6 +13,7 @@
 
 pub mod aggregate;
 mod clock;
+pub mod collect;
 mod config;
 pub mod doctor;
 mod error;

@@ -5,6 +5,7 @@
 //! them together and answers after that. Readers have connections of their own.
 //! What is asked of a database is in [`driver`].
 
+mod collecting;
 pub(crate) mod driver;
 mod filtered;
 mod groups;

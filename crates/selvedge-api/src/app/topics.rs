@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, header};
 use http_body_util::{BodyExt, Either, channel::Channel};
 use hyper::body::Incoming;
 use selvedge_durable::{
-    Engine, Error,
+    Engine, Error, collect,
     topic::{
         CancelDelayed, DeleteTopic, From, GetTopic, ListTopics, Message, NewMessage, Publish,
         Published, PutTopic, ReadTopic, Settings, Topic,
@@ -79,6 +79,7 @@ struct SettingsIn {
     #[serde(deserialize_with = "wire::duration_field")]
     dedupe_window: Option<Duration>,
     relaxed: bool,
+    collect: Value,
 }
 
 impl Default for SettingsIn {
@@ -95,6 +96,7 @@ impl Default for SettingsIn {
             ageing: None,
             dedupe_window: None,
             relaxed: false,
+            collect: Value::Null,
         }
     }
 }
@@ -114,6 +116,7 @@ async fn put<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem
         ageing: given.ageing.unwrap_or(default.ageing),
         dedupe_window: given.dedupe_window.unwrap_or(default.dedupe_window),
         relaxed: given.relaxed,
+        collect: collect::parse(&given.collect)?,
     };
     Ok(json(&topic(&engine.execute(PutTopic { name: name.to_owned(), settings }).await?)))
 }
@@ -123,6 +126,7 @@ fn topic(topic: &Topic) -> Value {
     json!({
         "name": name, "first": first, "next": next, "bytes": bytes, "delayed": delayed,
         "compact": settings.compact, "priorities": settings.priorities, "relaxed": settings.relaxed,
+        "collect": collect::show(&settings.collect),
     })
 }
 

@@ -7,7 +7,9 @@ use selvedge_durable::{
     schedule::{Missed, Overlap, PutSchedule},
     topic::{NewMessage, PutTopic, Settings},
 };
-use selvedge_patterns::{config::ConfigError, limit, schedule::Recurrence};
+use selvedge_patterns::{
+    collect::Rule, config::ConfigError, filter::Wildcard, limit, schedule::Recurrence,
+};
 
 use super::{Convert, bytes};
 use crate::{
@@ -39,6 +41,11 @@ fn is_signing_secret(text: &str) -> bool {
     let key = key.trim_end_matches('=');
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
     (24..=64).contains(&(key.len() * 3 / 4)) && key.len() % 4 != 1 && key.bytes().all(known)
+}
+
+/// What a topic takes of others.
+fn rule(it: &schema::Collect) -> Rule {
+    Rule { from: (*it.from).clone(), filter: (*it.wanted).clone() }
 }
 
 impl Convert<'_> {
@@ -93,6 +100,7 @@ impl Convert<'_> {
             items_max: *it.items_max,
             filter_scan_max: *it.filter_scan_max,
             filter_payload_max: bytes(*it.filter_payload_max),
+            collectors_max: *it.collectors_max,
             cache_bytes: bytes(*it.cache),
             checkpoint_bytes: it.checkpoint.0,
             schema: it.schema.as_str().to_owned(),
@@ -174,6 +182,17 @@ impl Convert<'_> {
         if names.contains(&topic.as_str()) {
             return;
         }
+        if Wildcard::is_meant(topic.as_str()) {
+            let pattern = crate::tree::shorten(topic.as_str());
+            let message = format!("a group reads one topic, and `{pattern}` names several");
+            let help = format!(
+                "let a topic collect them, `topics: {{ everything: {{ collect: \"{pattern}\" }} }}`, \
+                 and take `everything` here"
+            );
+            let diagnostic = Diagnostic::error(Code::UNKNOWN_NAME, message).at(topic.span(), "");
+            self.problems.push(diagnostic.help(help));
+            return;
+        }
         let message = format!("there is no topic `{}`", crate::tree::shorten(topic.as_str()));
         let diagnostic = Diagnostic::error(Code::UNKNOWN_NAME, message).at(topic.span(), "");
         let diagnostic = match names.len() {
@@ -206,6 +225,7 @@ impl Convert<'_> {
             ageing: it.priorities.as_ref().map_or(default.ageing, |it| *it.ageing),
             dedupe_window: *it.dedupe_window,
             relaxed: *it.durability == schema::Durability::Relaxed,
+            collect: it.collect.iter().map(rule).collect(),
         };
         self.sound(settings.validate(), |key| match (key, retention, it.priorities.as_ref()) {
             ("age", Some(retention), _) => retention.age.span(),

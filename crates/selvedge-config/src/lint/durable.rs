@@ -31,6 +31,7 @@ impl Lint<'_> {
                 );
             }
         }
+        self.collects_nothing();
         for (name, subscription) in file.subscriptions.iter() {
             if *subscription.lease < LEASE_SHORT {
                 self.warn(
@@ -65,6 +66,28 @@ impl Lint<'_> {
             .at(durable.postgres.span(), "encrypted only if the server offers it, and whoever answers is believed")
             .help("add `?sslmode=verify-full` to it, with `&sslrootcert=FILE` for an authority of your own"),
         );
+    }
+
+    /// Rules that fit no topic of the file.
+    fn collects_nothing(&mut self) {
+        let file = self.file;
+        for (name, topic) in file.topics.iter() {
+            for rule in topic.collect.iter() {
+                let fits = |other: &str| other != name.as_str() && rule.from.matches(other);
+                if file.topics.names().into_iter().any(fits) {
+                    continue;
+                }
+                let from = crate::tree::shorten(rule.from.as_str());
+                self.warn(
+                    Diagnostic::warning(
+                        Code::INEFFECTIVE,
+                        format!("`{}` collects from `{from}`, and no topic has such a name", name.as_str()),
+                    )
+                    .at(rule.from.span(), "none of those in this file")
+                    .help("names have words with dots between them: `orders.*` fits `orders.eu`, `orders.#` also `orders`"),
+                );
+            }
+        }
     }
 
     /// Retries that go on when the message has left the topic.

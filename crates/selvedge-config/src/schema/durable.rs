@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use selvedge_durable::topic::From;
-use selvedge_patterns::{filter::Filter, wall::Wall};
+use selvedge_patterns::{
+    filter::{Filter, Wildcard},
+    wall::Wall,
+};
 use serde_json::{Value, json};
 
 use super::secs;
@@ -41,6 +44,8 @@ section! {
         filter_scan_max: usize = 1000;
         /// The longest payload that is read for a filter; a longer one has no fields.
         filter_payload_max: Bytes = Bytes(64 << 10);
+        /// Topics that collect what is published to others.
+        collectors_max: usize = 64;
         /// Memory for pages of the file.
         cache: Bytes = Bytes(64 << 20);
         /// Size of the write-ahead log at which it is copied into the file.
@@ -79,6 +84,18 @@ section! {
         dedupe_window: Duration = secs(600);
         /// When a message is acknowledged.
         durability: Durability = Durability::Synced;
+        /// What is published to other topics and appended to this one too, in the same transaction: so one subscription reads many topics. See [routing](routing.md).
+        collect: Vec<Collect> = Vec::new();
+    }
+}
+
+section! {
+    /// What a topic takes of others.
+    Collect: "a rule of `collect`", short "from" {
+        /// Names of topics, by words with dots between them: `*` is one word, `#` any number.
+        from: Wildcard;
+        /// Which of their messages, as `filter` of a subscription has it.
+        wanted ("where"): Option<Filter> = None;
     }
 }
 

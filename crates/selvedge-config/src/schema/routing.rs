@@ -1,7 +1,7 @@
 //! The keys that say which messages reach whom.
 
 use selvedge_durable::{Error, filter};
-use selvedge_patterns::filter::Filter;
+use selvedge_patterns::filter::{Filter, Wildcard};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -84,5 +84,21 @@ impl Field for Filter {
             "type": ["object", "array"],
             "examples": [{ "exact": { "type": "order.placed" } }, { "wildcard": { "key": "eu.#" } }],
         })
+    }
+}
+
+impl Field for Wildcard {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let expected = "words with dots between them, where `*` is one word and `#` any number, \
+                        such as `orders.#`";
+        reader.text(node, expected, |text| Self::parse(text).ok())
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.as_str().to_owned())
+    }
+
+    fn json_schema(_: &mut Definitions) -> Value {
+        json!({ "type": "string", "examples": ["orders.#", "*.error"] })
     }
 }

@@ -131,7 +131,7 @@ schedules: { nightly: { spec: \"@daily\", topic: orders } }
         (
             (it.path.clone(), it.readers, it.queue_max, it.batch_max, it.waiting_max),
             (it.payload_max, it.headers_max, it.items_max, it.cache_bytes, it.checkpoint_bytes),
-            (it.filter_scan_max, it.filter_payload_max),
+            (it.filter_scan_max, it.filter_payload_max, it.collectors_max),
         )
     };
     assert_eq!(bounds(&durable.store), bounds(&store));

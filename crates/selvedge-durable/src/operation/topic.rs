@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use selvedge_patterns::{config::ConfigError, wall::Wall};
+use selvedge_patterns::{
+    collect::{self, Rule},
+    config::ConfigError,
+    wall::Wall,
+};
 
 /// The priority of a message that names none.
 pub const PRIORITY_DEFAULT: u8 = 5;
@@ -33,6 +37,9 @@ pub struct Settings {
     /// Acknowledges before the sync: a power cut may lose the last moments.
     /// Default no.
     pub relaxed: bool,
+    /// What is published to other topics and appended here too, in the same
+    /// transaction. Default nothing.
+    pub collect: Vec<Rule>,
 }
 
 impl Default for Settings {
@@ -48,6 +55,7 @@ impl Default for Settings {
             ageing: Duration::from_secs(60),
             dedupe_window: Duration::from_secs(600),
             relaxed: false,
+            collect: Vec::new(),
         }
     }
 }
@@ -72,6 +80,9 @@ impl Settings {
             "must be at least 1 MiB",
         )?;
         require(!(self.compact && self.priorities), "compact", "does not go with `priorities`")?;
+        collect::validate(&self.collect)?;
+        // What is collected may have no key.
+        require(!self.compact || self.collect.is_empty(), "collect", "does not go with `compact`")?;
         require(self.ageing >= Duration::from_millis(1), "ageing", "must be at least 1 ms")?;
         require(
             self.dedupe_window <= Duration::from_secs(7 * 86_400),

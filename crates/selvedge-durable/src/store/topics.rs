@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use selvedge_patterns::wall::Wall;
 
 use super::{
-    Apply, Look, Reader,
+    Apply, Look, Reader, collecting,
     driver::{Db, Row, values},
     record::{self, checksum, encode_headers, row_id},
     writer::Tx,
@@ -56,7 +56,7 @@ impl Topics {
 }
 
 const SETTINGS: &str = "retention_age, retention_bytes, retain_unconsumed, compact, compact_lag, \
-     tombstone_for, priorities, ageing, dedupe_window, relaxed";
+     tombstone_for, priorities, ageing, dedupe_window, relaxed, collect";
 
 fn settings(row: &impl Row, at: usize) -> Result<Settings, Error> {
     Ok(Settings {
@@ -70,6 +70,7 @@ fn settings(row: &impl Row, at: usize) -> Result<Settings, Error> {
         ageing: row.get(at + 7)?,
         dedupe_window: row.get(at + 8)?,
         relaxed: row.get(at + 9)?,
+        collect: collecting::stored(row.get(at + 10)?)?,
     })
 }
 
@@ -276,10 +277,18 @@ impl<D: Db> Tx<D> {
                 let Settings { priorities, compact, .. } = live.settings;
                 !priorities && !compact
             })
+            && self.is_collected_by_none(topic)
     }
 
-    /// Puts a message at the end of the log.
+    /// Puts a message at the end of the log, and where it is collected.
     pub(super) fn append(&mut self, topic: &str, message: &NewMessage) -> Result<u64, Error> {
+        let position = self.put_in_log(topic, message)?;
+        self.collect(topic, position, message)?;
+        Ok(position)
+    }
+
+    /// Puts a message at the end of this log and no other.
+    pub(super) fn put_in_log(&mut self, topic: &str, message: &NewMessage) -> Result<u64, Error> {
         let now = self.now;
         let live = self.topic(topic)?;
         let headers = encode_headers(&message.headers);
@@ -587,16 +596,19 @@ impl Apply for PutTopic {
             Some(old) if old.compact != s.compact => return Err(fixed("`compact`")),
             _ => {}
         }
+        if !s.collect.is_empty() {
+            tx.room_for_collector(&self.name)?;
+        }
         // An upsert would use up an id each time, and there are only so many.
         let sql = if existing.is_some() {
             format!(
-                "UPDATE topics SET ({SETTINGS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                "UPDATE topics SET ({SETTINGS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                  WHERE name = ?1"
             )
         } else {
             format!(
                 "INSERT INTO topics (name, {SETTINGS})
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
             )
         };
         tx.db.write(
@@ -613,9 +625,11 @@ impl Apply for PutTopic {
                 s.ageing,
                 s.dedupe_window,
                 s.relaxed,
+                collecting::text(&s.collect).as_deref(),
             ],
         )?;
         tx.topics.0.remove(&self.name);
+        tx.collectors.forget();
         tx.tell_topic(&self.name);
         describe(&tx.db, &self.name)
     }
@@ -630,6 +644,7 @@ impl Apply for DeleteTopic {
         }
         tx.db.write("UPDATE topics SET name = NULL WHERE id = ?1", &values![id])?;
         tx.topics.0.remove(&self.name);
+        tx.collectors.forget();
         tx.tell_topic(&self.name);
         tx.stirred.push(id);
         Ok(())

@@ -13,6 +13,7 @@ use selvedge_patterns::{random::SplitMix64, wall::Wall};
 
 use super::{
     Apply, Look, Reader, Reply, Work,
+    collecting::Collectors,
     driver::{Db, Row, values},
     groups::Groups,
     topics::Topics,
@@ -41,6 +42,7 @@ pub(crate) struct Tx<D> {
     pub(super) rng: SplitMix64,
     pub(super) topics: Topics,
     pub(super) groups: Groups,
+    pub(super) collectors: Collectors,
     /// The earliest due time of anything stored, or none.
     pub(super) due: Option<Wall>,
     /// Topics in which every group's waiting consumers may find something now.
@@ -106,6 +108,7 @@ impl<D: Db> Tx<D> {
     fn forget(&mut self) {
         self.topics.forget();
         self.groups.forget();
+        self.collectors.forget();
     }
 
     fn all(&mut self, operations: Vec<Operation>) -> Result<Vec<Answer>, Error> {
@@ -176,6 +179,7 @@ impl<D: Db> Writer<D> {
             rng: SplitMix64::new(now.as_micros()),
             topics: Topics::default(),
             groups: Groups::default(),
+            collectors: Collectors::default(),
             due: Some(now),
             stirred: Vec::new(),
             freed: Vec::new(),
@@ -358,9 +362,7 @@ impl<D: Db> Writer<D> {
             && !self.something_due()
             && !jobs.is_empty()
             && jobs.iter().flat_map(|job| &job.operations).all(|operation| match operation {
-                Operation::Publish(publish) => {
-                    self.tx.topic(&publish.topic).is_ok_and(|topic| topic.settings.relaxed)
-                }
+                Operation::Publish(publish) => self.tx.is_relaxed(&publish.topic),
                 _ => false,
             });
         self.tx.stirred.clear();

@@ -74,3 +74,29 @@ fn a_filter_in_the_file_holds_through_a_kill_and_changes_by_a_reload() {
     let status = ok(&selvedge, "GET", "/v1/topics/orders/groups/vip", "");
     assert_eq!((&status["dead"], &status["lag"]), (&json!(0), &json!(1)), "7 is still out");
 }
+
+#[test]
+fn a_topic_collects_others_by_their_names_and_a_kill_tears_nothing_apart() {
+    let mut selvedge = Selvedge::durable(
+        "topics:\n  orders.eu: on\n  orders.us: on\n  mail: on\n  \
+         all-orders: { collect: { from: \"orders.*\", where: { gt: { data.amount: 10 } } } }\n\
+         subscriptions:\n  billing: all-orders\n",
+    );
+    let amount = |amount: u32| json!([{ "data": { "amount": amount } }]);
+    for (topic, n) in [("orders.eu", 11), ("mail", 12), ("orders.us", 9), ("orders.us", 13)] {
+        publish(&selvedge, topic, &amount(n));
+    }
+    selvedge.kill_and_restart();
+    publish(&selvedge, "orders.eu", &amount(14));
+    let got = receive(&selvedge, "all-orders", "billing");
+    let amounts: Vec<_> = got.iter().map(|it| it["amount"].as_u64()).collect();
+    assert_eq!(amounts, [Some(11), Some(13), Some(14)]);
+    let log = ok(&selvedge, "GET", "/v1/topics/all-orders/messages", "");
+    let origins: Vec<&Value> = log["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| &message["headers"]["selvedge-origin"])
+        .collect();
+    assert_eq!(origins, ["orders.eu", "orders.us", "orders.eu"]);
+}

@@ -59,3 +59,29 @@ async fn a_filter_that_cannot_be_read_is_refused_and_says_where() {
     let missing = world.json("GET", "/v1/topics/t/groups/g", Value::Null).await;
     assert_eq!(missing.code(), "SV0410");
 }
+
+#[tokio::test]
+async fn one_topic_collects_what_is_published_to_others() {
+    let world = world().await;
+    let collect =
+        json!(["orders.#", {"from": "mail", "where": {"exact": {"type": "mail.bounced"}}}]);
+    let put = world.ok("PUT", "/v1/topics/all", json!({ "collect": collect })).await;
+    assert_eq!(put["collect"][0], json!({"from": "orders.#"}));
+    for topic in ["orders.eu", "mail"] {
+        world.ok("PUT", &format!("/v1/topics/{topic}"), json!({})).await;
+    }
+    world.ok("PUT", "/v1/topics/all/groups/g", json!({})).await;
+    world.ok("POST", "/v1/topics/orders.eu/messages", json!({"n": 1})).await;
+    for (kind, id) in [("mail.sent", "1"), ("mail.bounced", "2")] {
+        world.send("POST", "/v1/topics/mail/messages", &event(kind, id), b"{}").await;
+    }
+    let got = world.ok("POST", "/v1/topics/all/groups/g/receive", Value::Null).await;
+    let origin = |message: &Value| {
+        let headers = &message["headers"];
+        (headers["selvedge-origin"].clone(), headers["selvedge-origin-position"].clone())
+    };
+    let origins: Vec<_> = got["messages"].as_array().unwrap().iter().map(origin).collect();
+    assert_eq!(origins, [(json!("orders.eu"), json!("1")), (json!("mail"), json!("2"))]);
+    let wrong = world.json("PUT", "/v1/topics/all", json!({"collect": ["orders*"]})).await;
+    assert_eq!(wrong.code(), "SV0413");
+}
