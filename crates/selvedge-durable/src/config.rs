@@ -1,6 +1,6 @@
 //! What a store is opened with.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use selvedge_patterns::config::ConfigError;
 
@@ -41,6 +41,9 @@ pub struct Config {
     pub cache_bytes: usize,
     /// Size of a file's write-ahead log at which a checkpoint starts. Default 16 MiB.
     pub checkpoint_bytes: u64,
+    /// The longest pause between two attempts to go on after a sync that failed; the first
+    /// is made at once. Default 10 s.
+    pub recover_every: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Name of the SQLite file system layer, for tests that cut the power.
@@ -67,6 +70,7 @@ impl Config {
             collectors_max: 64,
             cache_bytes: 64 << 20,
             checkpoint_bytes: 16 << 20,
+            recover_every: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             vfs: None,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use selvedge_patterns::wall::Wall;
 
-use crate::{Error, group, observed::Consumers, schedule, topic};
+use crate::{Error, group, observed::Consumers, schedule, topic, vitals};
 
 /// A message that nobody settles for so long, though nobody asks for it, is stuck.
 pub const UNATTENDED: Duration = Duration::from_secs(60);
@@ -19,6 +19,8 @@ pub const BEHIND: Duration = Duration::from_secs(600);
 pub const MISSED: Duration = Duration::from_secs(60);
 /// Deliveries of one message after which it is probably the message's fault.
 pub const SUSPICIOUS: u32 = 3;
+/// A store that has committed nothing for so long has stopped: it commits every minute.
+pub const COMMITS_STOPPED: Duration = Duration::from_secs(180);
 /// Share of a bound (queue, retention) at which it is pointed out.
 const NEARLY: f64 = 0.8;
 /// Checkpoint sizes that the write-ahead log may have before something holds it up.
@@ -89,6 +91,8 @@ pub struct Snapshot {
     pub watched_since: Wall,
     /// Why the last write failed.
     pub trouble: Option<Error>,
+    /// How its commits go, if that is known.
+    pub vitals: vitals::View,
     /// Requests that wait for the writer, and how many may.
     pub queue: (usize, usize),
     /// Bytes of the write-ahead log, and the size at which a checkpoint starts.
@@ -156,6 +160,9 @@ fn store(snapshot: &Snapshot) -> Vec<Finding> {
         let what = format!("writes are refused: {trouble} ({})", trouble.code());
         let todo = match trouble {
             Error::DiskFull => "free space on the disk of the store; writing goes on by itself",
+            Error::Unsynced { .. } => {
+                "look at the disk (`dmesg`, SMART); writing goes on by itself once it is proven that nothing is lost"
+            }
             Error::Corrupt { .. } => "stop it, `selvedge store verify FILE`, and restore a backup",
             _ => "look at the log and at the page of the code; a restart may help",
         };
@@ -177,6 +184,27 @@ fn store(snapshot: &Snapshot) -> Vec<Finding> {
             "free space, or lower `retention` of the largest topics",
         ),
         _ => {}
+    }
+    let syncs = snapshot.vitals.sync_failures;
+    if syncs > 0 {
+        let times = if syncs == 1 { "once".to_owned() } else { format!("{syncs} times") };
+        say(
+            Weight::Attention,
+            "syncs",
+            format!("its disk failed to keep what was written, {times} since the start"),
+            "the disk, the connection to it, or a quota; what was acknowledged is kept",
+            "look at the disk (`dmesg`, SMART) and have a backup: `selvedge store backup`",
+        );
+    }
+    let since = snapshot.now.since(snapshot.vitals.committed);
+    if snapshot.vitals.committed > Wall::ZERO && since >= COMMITS_STOPPED {
+        say(
+            Weight::Stuck,
+            "commits",
+            format!("nothing was committed for {}", show(since)),
+            "a store that is well commits every minute, if only to look what is due",
+            "look at the log; if a write hangs in the disk, nothing but the disk helps",
+        );
     }
     let (queued, queue_max) = snapshot.queue;
     if queued as f64 >= queue_max as f64 * NEARLY {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use selvedge_patterns::{config::ConfigError, group::Stale, wall::Wall};
 
 /// Why a request to the store failed. Nothing of the request was done, except
-/// that with [`Self::Unknown`] and [`Self::Closed`] one cannot know.
+/// that with [`Self::Unknown`], [`Self::Closed`] and [`Self::Unsynced`] one cannot know.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -67,6 +67,16 @@ pub enum Error {
         /// Host, port and database.
         place: String,
         /// What stands in the way, and what to do.
+        problem: String,
+    },
+    /// The disk did not keep what it was given. Nothing is written until it is
+    /// proven that nothing acknowledged is lost; reads go on. The request that met
+    /// it may have been done or not, later ones were not.
+    #[error(
+        "the disk failed to keep what was written, so nothing more is until it does: {problem}"
+    )]
+    Unsynced {
+        /// What failed.
         problem: String,
     },
     /// The database failed in a way that has no other name here.
@@ -182,6 +192,7 @@ impl Error {
             Self::Unreachable { .. } => "SV0407",
             Self::Unknown => "SV0408",
             Self::Insecure { .. } => "SV0409",
+            Self::Unsynced { .. } => "SV0416",
             Self::NotFound { .. } => "SV0410",
             Self::Exists { .. } => "SV0411",
             Self::TooLarge { .. } => "SV0412",
@@ -204,6 +215,7 @@ impl Error {
             Self::DiskFull
                 | Self::Overloaded { .. }
                 | Self::Closed
+                | Self::Unsynced { .. }
                 | Self::Unreachable { .. }
                 | Self::Held { .. }
         )
@@ -230,7 +242,14 @@ impl From<ConfigError> for Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+        use rusqlite::{
+            ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase},
+            ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC},
+        };
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        if matches!(extended, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC)) {
+            return Self::Unsynced { problem: error.to_string() };
+        }
         match error.sqlite_error_code() {
             Some(DiskFull) => Self::DiskFull,
             Some(DatabaseCorrupt | NotADatabase) => Self::Corrupt { what: error.to_string() },

@@ -26,6 +26,7 @@ pub mod projection;
 mod sqlite;
 mod store;
 mod telemetry;
+pub mod vitals;
 mod watch;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -76,7 +76,14 @@ impl Seen {
 
 /// Whether the store failed, and not the request.
 const fn is_trouble(error: &Error) -> bool {
-    matches!(error, Error::DiskFull | Error::Corrupt { .. } | Error::Closed | Error::Storage(_))
+    matches!(
+        error,
+        Error::DiskFull
+            | Error::Corrupt { .. }
+            | Error::Closed
+            | Error::Unsynced { .. }
+            | Error::Storage(_)
+    )
 }
 
 /// One who waits, until the answer is there or nobody wants it.

@@ -28,7 +28,7 @@ use std::{future::Future, sync::Arc};
 use tokio::{runtime::Runtime, sync::oneshot};
 use tokio_postgres::error::SqlState;
 
-use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch};
+use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch, store::Slot};
 use address::Address;
 use driver::PostgresDb;
 use members::{Heard, Member};
@@ -74,9 +74,10 @@ impl Postgres {
             Ok(db)
         };
         let writer = connect(Some(member))?;
-        let readers = (0..config.readers).map(|_| connect(None)).collect::<Result<_, Error>>()?;
-        let bells = heard.bells.clone();
-        let store = Store::start(config, writer, readers, Vec::new(), bells, None)?;
+        let reader = || connect(None).map(|db| Arc::new(Slot::filled(db)));
+        let readers = (0..config.readers).map(|_| reader()).collect::<Result<_, Error>>()?;
+        let shared = (heard.bells.clone(), Arc::default());
+        let store = Store::start(config, writer, readers, Vec::new(), shared, None)?;
         let (stop, stopped) = oneshot::channel();
         let listener = listen::start(address, me, heard, store.health(), store.nudge()?, stopped)?;
         store.accompany(listener, stop);

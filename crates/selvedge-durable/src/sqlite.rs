@@ -4,6 +4,8 @@
 
 mod checkpoint;
 mod driver;
+mod keeper;
+mod log;
 mod schema;
 mod upkeep;
 
@@ -14,17 +16,23 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch};
+use crate::{Answer, Config, Engine, Error, Operation, Store, Subject, Watch, store::Slot};
 
 use driver::SqliteDb;
+use keeper::Keeper;
 pub(crate) use upkeep::{backup, compact, verify};
 
 /// A store in one SQLite file: a cheap handle. The store closes when the last
 /// handle is dropped, which waits for the writer to end.
 #[derive(Clone, Debug)]
-pub struct Sqlite(Store);
+pub struct Sqlite {
+    store: Store,
+    /// Taken by whoever has a connection of their own for a while.
+    copying: Arc<Mutex<()>>,
+}
 
 impl Sqlite {
     /// Opens the store, creating the file if there is none.
@@ -36,18 +44,33 @@ impl Sqlite {
     pub fn open(config: Config) -> Result<Self, Error> {
         config.validate()?;
         let lock = lock(&config.path)?;
+        let_go(&config)?;
         let mut conn = connect(&config, false)?;
-        schema::migrate(&mut conn)?;
+        migrate(&mut conn)?;
         // A killed process leaves what it had not synced; nobody may see it and
         // then lose it to a power cut.
+        log::sync(&conn)?;
         checkpoint::passive(&conn)?;
         let (checkpoints, checkpointer) = checkpoint::start(&config)?;
-        let writer = SqliteDb::writer(conn, checkpoints);
         let readers = (0..config.readers)
-            .map(|_| connect(&config, true).map(SqliteDb::reader))
-            .collect::<Result<_, _>>()?;
-        let bells = Arc::default();
-        Store::start(config, writer, readers, vec![checkpointer], bells, Some(lock)).map(Self)
+            .map(|_| {
+                let config = config.clone();
+                Slot::new(move || connect(&config, true).map(SqliteDb::reader)).map(Arc::new)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let (copying, vitals) = (Arc::<Mutex<()>>::default(), Arc::default());
+        let keeper = Keeper::new(
+            config.clone(),
+            checkpoints,
+            readers.clone(),
+            copying.clone(),
+            Arc::clone(&vitals),
+        );
+        let writer = SqliteDb::writer(conn, keeper);
+        let others = vec![checkpointer];
+        let shared = (Arc::default(), vitals);
+        let store = Store::start(config, writer, readers, others, shared, Some(lock))?;
+        Ok(Self { store, copying })
     }
 }
 
@@ -55,13 +78,13 @@ impl std::ops::Deref for Sqlite {
     type Target = Store;
 
     fn deref(&self) -> &Store {
-        &self.0
+        &self.store
     }
 }
 
 impl From<Sqlite> for Store {
     fn from(store: Sqlite) -> Self {
-        store.0
+        store.store
     }
 }
 
@@ -70,11 +93,11 @@ impl Engine for Sqlite {
         &self,
         operations: Vec<Operation>,
     ) -> impl Future<Output = Result<Vec<Answer>, Error>> + Send + use<> {
-        self.0.transact(operations)
+        self.store.transact(operations)
     }
 
     fn watch(&self, subject: Subject) -> Watch {
-        self.0.watch(subject)
+        self.store.watch(subject)
     }
 }
 
@@ -96,6 +119,47 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
+/// Brings the file to this version. What could not be synced is taken back, so
+/// that nobody finds it and believes it.
+fn migrate(conn: &mut Connection) -> Result<(), Error> {
+    let migrated = schema::migrate(conn);
+    if matches!(migrated, Err(Error::Unsynced { .. })) {
+        let _ = log::end(conn).and_then(|end| log::cut(conn, end));
+    }
+    migrated.and_then(|()| has_log(conn))
+}
+
+/// Makes the system forget what it holds of the log in memory, which nobody may
+/// have open: after a sync that failed under a process that is gone it may not
+/// be what is on disk, and SQLite judges by what it reads.
+#[cfg(target_os = "linux")]
+fn let_go(config: &Config) -> Result<(), Error> {
+    if config.vfs.is_some() {
+        return Ok(());
+    }
+    let mut name = config.path.as_os_str().to_owned();
+    name.push("-wal");
+    let log = match File::open(&name) {
+        Ok(log) => log,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let path = config.path.display().to_string();
+            return Err(Error::Open { path, problem: format!("its log: {error}") });
+        }
+    };
+    let synced = log.sync_all();
+    // Advice is all that there is; what is not on disk yet is synced above.
+    let _ = rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::DontNeed);
+    synced.map_err(|error| Error::Unsynced { problem: format!("the log: {error}") })
+}
+
+/// Elsewhere there is no way to ask for it.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+fn let_go(_: &Config) -> Result<(), Error> {
+    Ok(())
+}
+
 /// One connection, set up the way the rules of storage want it.
 fn connect(config: &Config, reader: bool) -> Result<Connection, Error> {
     let failed = |error: rusqlite::Error| match Error::from(error) {
@@ -115,11 +179,12 @@ fn connect(config: &Config, reader: bool) -> Result<Connection, Error> {
         None => Connection::open_with_flags(&config.path, flags),
     }
     .map_err(failed)?;
+    // Whether the log may be copied is decided elsewhere.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(128);
     let cache_kib = if reader { 8192 } else { config.cache_bytes / 1024 };
     conn.execute_batch(&format!(
         "PRAGMA busy_timeout = 5000;
-         PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA temp_store = MEMORY;
@@ -131,5 +196,27 @@ fn connect(config: &Config, reader: bool) -> Result<Connection, Error> {
         i32::from(reader)
     ))
     .map_err(failed)?;
+    keep_a_log(&conn).map_err(failed)?;
+    has_log(&conn)?;
     Ok(conn)
+}
+
+/// Gives the file its log. Read to the end: only there it turns out that the
+/// change could not be put on disk, and after that the file would have none.
+fn keep_a_log(conn: &Connection) -> rusqlite::Result<()> {
+    let mut pragma = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = pragma.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// SQLite goes on without a log where it cannot have one, and says so only when asked.
+fn has_log(conn: &Connection) -> Result<(), Error> {
+    let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let path = conn.path().unwrap_or_default().to_owned();
+    let problem = format!("it cannot have a write-ahead log, only the journal mode `{mode}`");
+    Err(Error::Open { path, problem })
 }

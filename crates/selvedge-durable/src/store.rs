@@ -31,11 +31,13 @@ use std::{
     thread::JoinHandle,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use selvedge_patterns::wall::Wall;
 use tokio::sync::oneshot;
 
-use crate::{Answer, Config, Engine, Error, Operation, Request, Subject, Watch, watch::Bells};
+use crate::{
+    Answer, Config, Engine, Error, Operation, Request, Subject, Watch, vitals::Vitals, watch::Bells,
+};
 
 pub(crate) use driver::Db;
 pub(crate) use writer::Tx;
@@ -61,6 +63,7 @@ struct Shared {
     config: Arc<Config>,
     /// How the server of a database fares.
     health: crate::postgres::health::Seen,
+    vitals: Arc<Vitals>,
     /// Dropped when the store closes; a thread that accompanies it sees that.
     stop: Mutex<Option<oneshot::Sender<()>>>,
     _lock: Option<File>,
@@ -98,6 +101,40 @@ impl Nudge {
     }
 }
 
+/// Place for a reader's connection; whoever holds it can close it, and the next
+/// reader opens another.
+pub(crate) struct Slot<D> {
+    db: Mutex<Option<D>>,
+    open: Box<dyn Fn() -> Result<D, Error> + Send + Sync>,
+}
+
+impl<D> Slot<D> {
+    /// Opens at once, and again when it was closed.
+    pub(crate) fn new(
+        open: impl Fn() -> Result<D, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        Ok(Self { db: Mutex::new(Some(open()?)), open: Box::new(open) })
+    }
+
+    /// Of a connection that nobody closes.
+    pub(crate) fn filled(db: D) -> Self {
+        Self { db: Mutex::new(Some(db)), open: Box::new(|| Err(Error::Closed)) }
+    }
+
+    /// The connection, if it is open. Nobody reads by it while the guard is there.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<D>> {
+        self.db.lock()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut D) -> Result<T, Error>) -> Result<T, Error> {
+        let mut db = self.db.lock();
+        if db.is_none() {
+            *db = Some((self.open)()?);
+        }
+        db.as_mut().map_or(Err(Error::Closed), work)
+    }
+}
+
 /// A connection that only looks, with the moment of looking.
 pub(crate) struct Reader<'a, D> {
     db: &'a D,
@@ -126,9 +163,9 @@ impl Store {
     pub(crate) fn start<D: Db + Send + 'static>(
         config: Config,
         writer: D,
-        readers: Vec<D>,
+        readers: Vec<Arc<Slot<D>>>,
         others: Vec<JoinHandle<()>>,
-        bells: Arc<Bells>,
+        (bells, vitals): (Arc<Bells>, Arc<Vitals>),
         lock: Option<File>,
     ) -> Result<Self, Error> {
         let config = Arc::new(config);
@@ -136,14 +173,14 @@ impl Store {
         let (reads, read_queue) = mpsc::sync_channel(READS_MAX);
         let queued = Arc::new(AtomicUsize::new(0));
         let work = Arc::new(Work::default());
-        let shared = (queued.clone(), work.clone(), bells.clone());
+        let shared = (queued.clone(), work.clone(), bells.clone(), vitals.clone());
         let writer = writer::Writer::new(writer, config.clone(), job_queue, shared)?;
         let mut threads = vec![spawn("selvedge-writer", move || writer.run())?];
         threads.extend(others);
         let read_queue = Arc::new(Mutex::new(read_queue));
-        let read = |db| {
+        let read = |slot: Arc<Slot<D>>| {
             let (queue, config, work) = (read_queue.clone(), config.clone(), work.clone());
-            spawn("selvedge-reader", move || serve_reads(&db, &queue, &config, &work))
+            spawn("selvedge-reader", move || serve_reads(&slot, &queue, &config, &work))
         };
         let readers = readers.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Shared {
@@ -156,6 +193,7 @@ impl Store {
             bells,
             config,
             health: Arc::default(),
+            vitals,
             stop: Mutex::new(None),
             _lock: lock,
         })))
@@ -202,6 +240,12 @@ impl Store {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// How its commits go.
+    #[must_use]
+    pub fn vitals(&self) -> &Vitals {
+        &self.0.vitals
     }
 
     /// Requests that wait for the writer at this moment.
@@ -296,7 +340,7 @@ impl Drop for Shared {
 }
 
 fn serve_reads<D: Db>(
-    db: &D,
+    slot: &Slot<D>,
     queue: &Mutex<mpsc::Receiver<ReadJob>>,
     config: &Config,
     work: &Work,
@@ -304,9 +348,11 @@ fn serve_reads<D: Db>(
     loop {
         let Ok(job) = queue.lock().recv() else { return };
         work.reads.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader { db, now: config.clock.now(), config };
-        let answers = consistent(db, || {
-            job.operations.into_iter().map(|operation| operation.look(&reader)).collect()
+        let answers = slot.with(|db| {
+            consistent(db, |db| {
+                let reader = Reader { db, now: config.clock.now(), config };
+                job.operations.into_iter().map(|operation| operation.look(&reader)).collect()
+            })
         });
         // Whoever asked may have gone away.
         let _ = job.reply.send(answers);
@@ -314,9 +360,9 @@ fn serve_reads<D: Db>(
 }
 
 /// Runs `look` on one snapshot of the store.
-fn consistent<T>(db: &impl Db, look: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+fn consistent<D: Db, T>(db: &mut D, look: impl FnOnce(&D) -> Result<T, Error>) -> Result<T, Error> {
     db.begin(false)?;
-    let result = look();
+    let result = look(db);
     db.commit()?;
     result
 }

@@ -101,6 +101,7 @@ pub(crate) fn write(out: &mut String, snapshot: &Snapshot, counts: &Counts) {
     if let Some(free) = snapshot.disk_free {
         gauge(out, "selvedge_store_disk_free_bytes", "Free on the disk of the store.", free);
     }
+    commits(out, snapshot);
     let left_off = snapshot.topics.len().saturating_sub(SERIES_MAX)
         + snapshot.groups.len().saturating_sub(SERIES_MAX);
     gauge(
@@ -114,6 +115,26 @@ pub(crate) fn write(out: &mut String, snapshot: &Snapshot, counts: &Counts) {
     };
     topics(out, snapshot, counts);
     groups(out, snapshot, counts, &oldest);
+}
+
+fn commits(out: &mut String, snapshot: &Snapshot) {
+    let vitals = &snapshot.vitals;
+    let name = "selvedge_store_commit_requests";
+    head(out, name, "histogram", "Requests that a commit carries.");
+    let mut total = 0;
+    for (bound, count) in &vitals.batches.buckets {
+        total += count;
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
+        let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
+    }
+    let _ = writeln!(out, "{name}_sum {}\n{name}_count {total}", vitals.batches.sum);
+    let name = "selvedge_store_sync_failures_total";
+    head(out, name, "counter", "Times that the disk failed to keep what was written.");
+    let _ = writeln!(out, "{name} {}", vitals.sync_failures);
+    let name = "selvedge_store_commit_age_seconds";
+    head(out, name, "gauge", "Since a commit last succeeded.");
+    let age = snapshot.now.since(vitals.committed).as_secs_f64();
+    let _ = writeln!(out, "{name} {age}");
 }
 
 fn topics(out: &mut String, snapshot: &Snapshot, counts: &Counts) {

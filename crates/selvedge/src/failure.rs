@@ -88,6 +88,7 @@ impl Failure {
             E::Newer { .. } => "run the later version, or start with another `path`",
             E::Corrupt { .. } => "`selvedge store verify` names what is damaged; restore a backup",
             E::DiskFull => "free space on the disk of the store",
+            E::Unsynced { .. } => "look at the disk; nothing acknowledged is lost, start it again",
             E::Exists { .. } => {
                 "what was made with other settings stays as it is: take them back, or choose another name"
             }

@@ -106,6 +106,9 @@ impl From<Error> for Problem {
             }
             Error::DiskFull => (S::INSUFFICIENT_STORAGE, "no space left for the store"),
             Error::Overloaded { .. } => (S::SERVICE_UNAVAILABLE, "the store is overloaded"),
+            Error::Unsynced { .. } => {
+                (S::SERVICE_UNAVAILABLE, "the disk failed to keep what was written")
+            }
             Error::Closed => (S::SERVICE_UNAVAILABLE, "the store is closed"),
             Error::Unreachable { .. } => (S::SERVICE_UNAVAILABLE, "the database cannot be reached"),
             Error::Insecure { .. } => {
@@ -131,9 +134,14 @@ impl From<Error> for Problem {
             Error::Invalid { field, .. } => json!({"field": field}),
             _ => Value::Null,
         };
-        let retry_after =
-            matches!(error, Error::Overloaded { .. } | Error::DiskFull | Error::Unreachable { .. })
-                .then_some(1);
+        let retry_after = matches!(
+            error,
+            Error::Overloaded { .. }
+                | Error::DiskFull
+                | Error::Unsynced { .. }
+                | Error::Unreachable { .. }
+        )
+        .then_some(1);
         let detail = error.to_string();
         Self { code: error.code(), status, title, detail, facts, retry_after }
     }

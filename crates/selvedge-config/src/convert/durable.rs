@@ -103,6 +103,7 @@ impl Convert<'_> {
             collectors_max: *it.collectors_max,
             cache_bytes: bytes(*it.cache),
             checkpoint_bytes: it.checkpoint.0,
+            recover_every: *it.recover_every,
             schema: it.schema.as_str().to_owned(),
             ..place
         };

@@ -50,6 +50,8 @@ section! {
         cache: Bytes = Bytes(64 << 20);
         /// Size of the write-ahead log at which it is copied into the file.
         checkpoint: Bytes = Bytes(16 << 20);
+        /// The longest pause between two attempts to write again after the disk of the file failed to keep what was written.
+        recover_every: Duration = secs(10);
     }
 }
 

@@ -195,6 +195,28 @@ fn a_store_that_cannot_write_comes_first() {
 }
 
 #[test]
+fn a_disk_that_failed_and_a_writer_that_hangs_are_named() {
+    let vitals = |sync_failures, committed| vitals::View {
+        sync_failures,
+        committed,
+        ..vitals::View::default()
+    };
+    let kinds = |vitals| {
+        let found = examine(&Snapshot { vitals, ..healthy() });
+        found.iter().map(|it| (it.kind, it.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(vitals(0, ago(179))), []);
+    assert_eq!(kinds(vitals(0, Wall::ZERO)), [], "a store that does not say");
+    assert_eq!(kinds(vitals(0, ago(180))), [("commits", Weight::Stuck)]);
+    assert_eq!(kinds(vitals(1, ago(9))), [("syncs", Weight::Attention)]);
+    let what = |failures| {
+        let found = examine(&Snapshot { vitals: vitals(failures, NOW), ..healthy() });
+        found[0].what.clone()
+    };
+    assert!(what(1).contains("once") && what(2).contains("2 times"), "{}", what(2));
+}
+
+#[test]
 fn ages_read_well() {
     let show = |seconds| show(Duration::from_secs(seconds));
     assert_eq!(

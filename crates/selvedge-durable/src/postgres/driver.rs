@@ -425,7 +425,7 @@ impl Db for PostgresDb {
         Ok(())
     }
 
-    fn begin(&self, relaxed: bool) -> Result<Begun, Error> {
+    fn begin(&mut self, relaxed: bool) -> Result<Begun, Error> {
         let begun = self.begin_once(relaxed);
         // A connection that ended while nobody used it is found out about here.
         if begun.is_err() && self.session.borrow().is_none() {
@@ -444,7 +444,7 @@ impl Db for PostgresDb {
         self.member.as_ref().map_or(Ok(()), announce)
     }
 
-    fn commit(&self) -> Result<(), Error> {
+    fn commit(&mut self) -> Result<(), Error> {
         if !self.open.get() {
             self.forget_queue();
             return Err(Error::unreachable("the transaction was lost"));

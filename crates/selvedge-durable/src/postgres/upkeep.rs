@@ -26,7 +26,7 @@ fn apart<T: Send>(run: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Er
 
 fn verify_here(config: &Config) -> Result<Vec<String>, Error> {
     let address = known(config)?;
-    let db = PostgresDb::new(runtime()?, Dialer::new(address), None);
+    let mut db = PostgresDb::new(runtime()?, Dialer::new(address), None);
     db.begin(false)?;
     // A large table is read whole, however long that takes.
     let patience = "SELECT set_config('statement_timeout', '0', true),

@@ -14,7 +14,8 @@ use std::{
     thread::JoinHandle,
 };
 
-use rusqlite::Connection;
+use parking_lot::{Mutex, MutexGuard};
+use rusqlite::{Connection, config::DbConfig};
 
 use super::connect;
 use crate::{Config, Error, store::spawn};
@@ -29,75 +30,147 @@ const COMMITS_PER_LOOK: u32 = 32;
 /// The writer's side.
 pub(super) struct Checkpoints {
     start: mpsc::SyncSender<()>,
-    busy: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     frames_max: u64,
     commits: u32,
     rounds: u32,
 }
 
+/// What the writer and the thread that copies share.
+struct Shared {
+    busy: AtomicBool,
+    /// Nothing may be copied.
+    stopped: AtomicBool,
+    /// A sync that failed.
+    failure: Mutex<Option<Error>>,
+    /// The thread's connection, while it is open.
+    conn: Mutex<Option<Connection>>,
+}
+
+/// What is to be done about the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Nothing,
+    /// A part by the thread.
+    Begin,
+    /// The rest by the writer.
+    Finish,
+}
+
 /// Starts the thread.
 pub(super) fn start(config: &Config) -> Result<(Checkpoints, JoinHandle<()>), Error> {
-    let conn = connect(config, false)?;
     let (start, wanted) = mpsc::sync_channel(1);
-    let busy = Arc::new(AtomicBool::new(false));
-    let flag = busy.clone();
+    let shared = Arc::new(Shared {
+        busy: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
+        failure: Mutex::default(),
+        conn: Mutex::new(Some(connect(config, false)?)),
+    });
+    let (mine, config) = (shared.clone(), config.clone());
+    let frames_max = config.checkpoint_bytes / 4096;
     let thread = spawn("selvedge-checkpoint", move || {
         while wanted.recv().is_ok() {
-            if let Err(error) = passive(&conn) {
-                tracing::warn!(%error, "checkpoint failed, will be tried again");
-            }
-            flag.store(false, Ordering::Release);
+            mine.copy(&config);
+            mine.busy.store(false, Ordering::Release);
         }
     })?;
-    let frames_max = config.checkpoint_bytes / 4096;
-    Ok((Checkpoints { start, busy, frames_max, commits: 0, rounds: 0 }, thread))
+    Ok((Checkpoints { start, shared, frames_max, commits: 0, rounds: 0 }, thread))
+}
+
+impl Shared {
+    fn copy(&self, config: &Config) {
+        let mut slot = self.conn.lock();
+        if self.stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let conn = slot.take().map_or_else(|| connect(config, false), Ok);
+        let copied = conn.and_then(|conn| passive(slot.insert(conn)));
+        if let Err(error) = copied {
+            tracing::warn!(%error, "checkpoint failed, will be tried again");
+            if matches!(error, Error::Unsynced { .. }) {
+                self.stopped.store(true, Ordering::Release);
+                *self.failure.lock() = Some(error);
+            }
+        }
+    }
 }
 
 impl Checkpoints {
-    /// After a commit: goes on with the checkpoint or begins one.
-    pub(super) fn after_commit(&mut self, conn: &Connection) -> Result<(), Error> {
+    /// Whether the thread copies at this moment.
+    pub(super) fn busy(&self) -> bool {
+        self.shared.busy.load(Ordering::Acquire)
+    }
+
+    /// The sync of the thread that failed, once.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.shared.failure.lock().take()
+    }
+
+    /// Whether [`Self::failure`] has one.
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.failure.lock().is_some()
+    }
+
+    /// Lets the thread copy nothing more.
+    pub(super) fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Release);
+    }
+
+    /// Closes the thread's connection. It gets none while the guard is there.
+    pub(super) fn let_go(&self) -> MutexGuard<'_, Option<Connection>> {
+        let mut slot = self.shared.conn.lock();
+        *slot = None;
+        slot
+    }
+
+    /// Lets the thread copy again.
+    pub(super) fn go_on(&self) {
+        self.shared.stopped.store(false, Ordering::Release);
+    }
+
+    /// After a commit: what is to be done.
+    pub(super) fn after_commit(&mut self, conn: &Connection) -> Result<Wanted, Error> {
         self.commits += 1;
-        if self.busy.load(Ordering::Acquire)
-            || (self.rounds == 0 && self.commits < COMMITS_PER_LOOK)
-        {
-            return Ok(());
+        if self.busy() || (self.rounds == 0 && self.commits < COMMITS_PER_LOOK) {
+            return Ok(Wanted::Nothing);
         }
         self.commits = 0;
         let (log, copied) = length(conn)?;
         let left = log.saturating_sub(copied);
         if self.rounds == 0 && log < self.frames_max {
-            return Ok(());
+            return Ok(Wanted::Nothing);
         }
         if self.rounds > 0 && (left <= TAIL_FRAMES || self.rounds >= ROUNDS_MAX) {
             self.rounds = 0;
-            return passive(conn);
+            return Ok(Wanted::Finish);
         }
         self.rounds += 1;
-        self.busy.store(true, Ordering::Release);
-        if self.start.try_send(()).is_err() {
-            self.busy.store(false, Ordering::Release);
-        }
-        Ok(())
+        Ok(Wanted::Begin)
     }
 
-    /// When nothing goes on: everything into the file, so that opening is quick.
-    pub(super) fn idle(&self, conn: &Connection) -> Result<(), Error> {
-        if self.busy.load(Ordering::Acquire) {
-            return Ok(());
+    /// Lets the thread copy what is there.
+    pub(super) fn begin(&self) {
+        self.shared.busy.store(true, Ordering::Release);
+        if self.start.try_send(()).is_err() {
+            self.shared.busy.store(false, Ordering::Release);
         }
-        let (log, copied) = length(conn)?;
-        if log > copied { passive(conn) } else { Ok(()) }
     }
 }
 
 /// Frames in the log, and how many of them are in the file.
-fn length(conn: &Connection) -> Result<(u64, u64), Error> {
+pub(super) fn length(conn: &Connection) -> Result<(u64, u64), Error> {
     run(conn, "PRAGMA wal_checkpoint(NOOP)")
 }
 
 /// Syncs the log and copies it into the file, as far as readers allow.
 pub(super) fn passive(conn: &Connection) -> Result<(), Error> {
     run(conn, "PRAGMA wal_checkpoint(PASSIVE)").map(drop)
+}
+
+/// Lets `conn` copy the log and remove it when it closes, if it is the last.
+pub(super) fn on_close(conn: &Connection) {
+    // What is not copied now is copied when the file is opened again.
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
 }
 
 fn run(conn: &Connection, pragma: &str) -> Result<(u64, u64), Error> {

@@ -1,13 +1,13 @@
 //! SQLite, as the operations need it.
 
-use std::cell::Cell;
+use std::time::Duration;
 
 use rusqlite::{
     CachedStatement, Connection, ToSql,
     types::{ToSqlOutput, ValueRef},
 };
 
-use super::checkpoint::Checkpoints;
+use super::keeper::Keeper;
 use crate::{
     Error,
     store::driver::{Begun, Db, Row, Value},
@@ -18,31 +18,38 @@ const PARAMETERS_MAX: usize = 16;
 
 /// A connection to the file.
 pub(super) struct SqliteDb {
-    conn: Connection,
-    /// Those of the connection that writes.
-    checkpoints: Option<Checkpoints>,
-    synced: Cell<bool>,
+    /// The writer has none while it cannot be opened anew.
+    conn: Option<Connection>,
+    /// That of the connection that writes.
+    keeper: Option<Box<Keeper>>,
+    /// Whether a commit is synced.
+    synced: bool,
 }
 
 impl SqliteDb {
     /// The connection that writes, and copies the log into the file.
-    pub(super) const fn writer(conn: Connection, checkpoints: Checkpoints) -> Self {
-        Self { conn, checkpoints: Some(checkpoints), synced: Cell::new(true) }
+    pub(super) fn writer(conn: Connection, keeper: Keeper) -> Self {
+        Self { conn: Some(conn), keeper: Some(Box::new(keeper)), synced: true }
     }
 
     /// A connection that only reads.
     pub(super) const fn reader(conn: Connection) -> Self {
-        Self { conn, checkpoints: None, synced: Cell::new(true) }
+        Self { conn: Some(conn), keeper: None, synced: true }
+    }
+
+    fn conn(&self) -> Result<&Connection, Error> {
+        let why = || self.keeper.as_ref().and_then(|keeper| keeper.why()).unwrap_or(Error::Closed);
+        self.conn.as_ref().ok_or_else(why)
     }
 
     fn prepare(&self, sql: &str, values: &[Value<'_>]) -> Result<CachedStatement<'_>, Error> {
-        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut statement = self.conn()?.prepare_cached(sql)?;
         bind(&mut statement, values)?;
         Ok(statement)
     }
 
     fn run(&self, sql: &str) -> Result<(), Error> {
-        self.conn.prepare_cached(sql)?.execute([])?;
+        self.conn()?.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
 }
@@ -128,7 +135,7 @@ impl Db for SqliteDb {
         sql: &str,
         rows: impl Iterator<Item = [Value<'v>; N]>,
     ) -> Result<(), Error> {
-        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut statement = self.conn()?.prepare_cached(sql)?;
         for row in rows {
             bind(&mut statement, &row)?;
             statement.raw_execute()?;
@@ -136,20 +143,34 @@ impl Db for SqliteDb {
         Ok(())
     }
 
-    fn begin(&self, relaxed: bool) -> Result<Begun, Error> {
-        if self.checkpoints.is_none() {
+    fn begin(&mut self, relaxed: bool) -> Result<Begun, Error> {
+        let Some(keeper) = &mut self.keeper else {
             return self.run("BEGIN").map(|()| Begun::alone());
+        };
+        let changed = keeper.trust(&mut self.conn)?;
+        // A new connection syncs.
+        self.synced |= changed;
+        let Some(conn) = &self.conn else { return Err(Error::Closed) };
+        let synced = !keeper.relax(conn, relaxed);
+        if synced != self.synced {
+            let level = if synced { "FULL" } else { "NORMAL" };
+            conn.pragma_update(None, "synchronous", level)?;
+            self.synced = synced;
         }
-        if relaxed == self.synced.get() {
-            self.synced.set(!relaxed);
-            let level = if relaxed { "NORMAL" } else { "FULL" };
-            self.conn.pragma_update(None, "synchronous", level)?;
-        }
-        self.run("BEGIN IMMEDIATE").map(|()| Begun::alone())
+        self.run("BEGIN IMMEDIATE")?;
+        Ok(Begun { changed, ..Begun::alone() })
     }
 
-    fn commit(&self) -> Result<(), Error> {
-        self.run("COMMIT")
+    fn commit(&mut self) -> Result<(), Error> {
+        let result = self.run("COMMIT");
+        if let (Some(keeper), Some(conn)) = (&mut self.keeper, &self.conn) {
+            match &result {
+                Ok(()) if self.synced => keeper.synced(conn),
+                Ok(()) => {}
+                Err(error) => keeper.met(error, true),
+            }
+        }
+        result
     }
 
     fn rollback(&self) -> Result<(), Error> {
@@ -170,22 +191,28 @@ impl Db for SqliteDb {
     }
 
     fn in_transaction(&self) -> bool {
-        !self.conn.is_autocommit()
+        self.conn.as_ref().is_some_and(|conn| !conn.is_autocommit())
     }
 
     fn committed(&mut self) {
-        if let Some(checkpoints) = &mut self.checkpoints
-            && let Err(error) = checkpoints.after_commit(&self.conn)
-        {
-            tracing::warn!(%error, "checkpoint failed, will be tried again");
+        if let (Some(keeper), Some(conn)) = (&mut self.keeper, &self.conn) {
+            keeper.after_commit(conn);
         }
     }
 
     fn idle(&mut self) {
-        if let Some(checkpoints) = &self.checkpoints
-            && let Err(error) = checkpoints.idle(&self.conn)
-        {
-            tracing::warn!(%error, "checkpoint failed, will be tried again");
+        if let Some(keeper) = &mut self.keeper {
+            keeper.idle(&mut self.conn);
+        }
+    }
+
+    fn next_look(&self) -> Option<Duration> {
+        self.keeper.as_ref().and_then(|keeper| keeper.next_look())
+    }
+
+    fn close(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.close(&mut self.conn);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{fs::File, path::Path};
 
 use rusqlite::Connection;
 
-use super::{Sqlite, connect, driver::SqliteDb, lock, schema};
+use super::{Sqlite, checkpoint, connect, driver::SqliteDb, let_go, lock, migrate, schema};
 use crate::{Config, Error, store::verify};
 
 impl Sqlite {
@@ -14,6 +14,7 @@ impl Sqlite {
     ///
     /// [`Error::Open`] if `to` exists, [`Error::DiskFull`].
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
+        let _open = self.copying.lock();
         copy(&connect(self.config(), false)?, to)
     }
 }
@@ -47,9 +48,11 @@ fn copy(conn: &Connection, to: &Path) -> Result<(), Error> {
 /// [`Error::Open`] if somebody has it open; those of reading and writing.
 pub(crate) fn compact(config: &Config) -> Result<(), Error> {
     let _lock = lock(&config.path)?;
+    let_go(config)?;
     let mut conn = existing(config)?;
-    schema::migrate(&mut conn)?;
+    migrate(&mut conn)?;
     conn.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
+    checkpoint::on_close(&conn);
     Ok(())
 }
 

@@ -123,7 +123,7 @@ pub(crate) trait Db {
     }
 
     /// Starts a transaction; a `relaxed` one need not be on disk when it is committed.
-    fn begin(&self, relaxed: bool) -> Result<Begun, Error>;
+    fn begin(&mut self, relaxed: bool) -> Result<Begun, Error>;
 
     /// Tells other processes, once the transaction lasts, that there may be
     /// something in these topics and of these resources for those who wait, and
@@ -138,7 +138,7 @@ pub(crate) trait Db {
     }
 
     /// Makes the transaction last.
-    fn commit(&self) -> Result<(), Error>;
+    fn commit(&mut self) -> Result<(), Error>;
 
     /// Undoes the transaction.
     fn rollback(&self) -> Result<(), Error>;
@@ -185,7 +185,7 @@ pub(crate) trait Db {
 
 /// A transaction that has begun, and what happened since the one before.
 pub(crate) struct Begun {
-    /// Whether another process changed something.
+    /// Whether another process changed something, or what was not synced is gone.
     pub(crate) changed: bool,
     /// Whether this process does what is due.
     pub(crate) leads: bool,

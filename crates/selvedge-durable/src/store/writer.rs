@@ -19,7 +19,7 @@ use super::{
     topics::Topics,
     waiting::Waiting,
 };
-use crate::{Answer, Config, Error, Operation, Subject, watch::Bells};
+use crate::{Answer, Config, Error, Operation, Subject, vitals::Vitals, watch::Bells};
 
 /// Requests to apply atomically, and whom to tell.
 pub(super) struct Job {
@@ -53,6 +53,8 @@ pub(crate) struct Tx<D> {
     pub(super) released: Vec<String>,
     /// What those who watch are to be told once it lasts; some of it twice.
     news: Vec<Subject>,
+    /// What ended the transaction before its time.
+    ended: Option<Error>,
     sequence: u64,
     sequence_stored: u64,
 }
@@ -133,6 +135,8 @@ impl<D: Db> Tx<D> {
                     self.db.undo()?;
                     // The stored bound may be gone with the savepoint.
                     self.sequence_stored = self.sequence_stored.min(self.sequence);
+                } else {
+                    self.ended = Some(error.clone());
                 }
                 Err(error)
             }
@@ -149,6 +153,7 @@ fn stored_sequence(db: &impl Db) -> Result<u64, Error> {
 
 pub(super) struct Writer<D> {
     tx: Tx<D>,
+    vitals: Arc<Vitals>,
     jobs: Receiver<Job>,
     queued: Arc<AtomicUsize>,
     work: Arc<Work>,
@@ -169,7 +174,7 @@ impl<D: Db> Writer<D> {
         db: D,
         config: Arc<Config>,
         jobs: Receiver<Job>,
-        shared: (Arc<AtomicUsize>, Arc<Work>, Arc<Bells>),
+        shared: (Arc<AtomicUsize>, Arc<Work>, Arc<Bells>, Arc<Vitals>),
     ) -> Result<Self, Error> {
         let stored = stored_sequence(&db)?;
         let now = config.clock.now();
@@ -185,15 +190,30 @@ impl<D: Db> Writer<D> {
             freed: Vec::new(),
             released: Vec::new(),
             news: Vec::new(),
+            ended: None,
             sequence: stored,
             sequence_stored: stored,
             config,
         };
         let waiting = Waiting::default();
-        let (queued, work, bells) = shared;
+        let (queued, work, bells, vitals) = shared;
         let (answers, derived) = (Vec::new(), Wall::ZERO);
         let (heard, leads, failed) = (Default::default(), true, false);
-        Ok(Self { tx, jobs, queued, work, bells, waiting, answers, derived, heard, leads, failed })
+        vitals.committed(0, now);
+        Ok(Self {
+            tx,
+            vitals,
+            jobs,
+            queued,
+            work,
+            bells,
+            waiting,
+            answers,
+            derived,
+            heard,
+            leads,
+            failed,
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -247,12 +267,18 @@ impl<D: Db> Writer<D> {
             let room = jobs.len() < self.tx.config.batch_max;
             next = if room { self.jobs.try_recv().ok() } else { None };
         }
+        let requests = jobs.len();
         let result = self
             .begin(&jobs)
             .and_then(|()| self.fill(&mut jobs))
             .and_then(|()| self.tx.db.commit());
         if let Err(error) = &result {
-            tracing::error!(%error, "a batch could not be committed");
+            // Once is enough for a disk that stays as it is.
+            if self.failed {
+                tracing::debug!(%error, "a batch could not be committed");
+            } else {
+                tracing::error!(%error, code = error.code(), "a batch could not be committed");
+            }
             if self.tx.db.in_transaction() {
                 let _ = self.tx.db.rollback();
             }
@@ -273,6 +299,7 @@ impl<D: Db> Writer<D> {
             let _ = reply.send(answer);
         }
         if result.is_ok() {
+            self.vitals.committed(requests, self.tx.now);
             self.tx.db.committed();
         }
     }
@@ -328,8 +355,8 @@ impl<D: Db> Writer<D> {
     /// Fails if the disk ended the transaction under us.
     fn intact(&self) -> Result<(), Error> {
         if !self.tx.db.in_transaction() {
-            let last = self.answers.last().and_then(|(_, answer)| answer.as_ref().err().cloned());
-            return Err(last.unwrap_or(Error::DiskFull));
+            let unknown = || Error::Storage(Arc::from(Box::from("the transaction ended early")));
+            return Err(self.tx.ended.clone().unwrap_or_else(unknown));
         }
         Ok(())
     }
@@ -365,6 +392,7 @@ impl<D: Db> Writer<D> {
                 Operation::Publish(publish) => self.tx.is_relaxed(&publish.topic),
                 _ => false,
             });
+        self.tx.ended = None;
         self.tx.stirred.clear();
         self.tx.freed.clear();
         self.tx.released.clear();

@@ -4,7 +4,10 @@
 //! What is written to a file is pending until the file is synced. When the
 //! power is cut, any part of what is pending reaches the platter, torn at
 //! sectors and in any order, now and then as garbage; a file whose folder was
-//! not synced may be missing or back again. Connections from before the cut
+//! not synced may be missing or back again. A sync that fails has put any part
+//! of what was pending on the platter; the rest stays pending, or counts as
+//! written from then on, so that the next sync succeeds without it: then it can
+//! still be read, until the file is opened by somebody while nobody has it open. Connections from before the cut
 //! get nothing but errors. Writing a sector harms no byte beside it, as
 //! SQLite assumes of the disks of this world too. Deliberately absent: rot of
 //! what was synced, files for temporary tables.
@@ -31,9 +34,10 @@ pub(crate) struct Faults {
     pub(crate) lies: bool,
     /// Has no room for a write.
     pub(crate) full: u64,
-    /// Fails to sync the log; what was pending is half there and counts as written, and
-    /// every open handle hears of it, as on Linux.
+    /// Fails to sync the log; every open handle hears of it, as on Linux.
     pub(crate) sync: u64,
+    /// Fails to sync any other file, likewise.
+    pub(crate) sync_file: u64,
     /// Fails to read.
     pub(crate) read: u64,
 }
@@ -84,6 +88,10 @@ struct File {
     pending: Vec<Change>,
     /// Whether the folder is known to name it.
     named: bool,
+    /// Handles that are open.
+    handles: u64,
+    /// Whether what was dropped by a sync that failed is still in memory.
+    remembered: bool,
     /// Syncs that failed: each handle of that time hears of it once.
     failures: u64,
 }
@@ -141,6 +149,34 @@ impl File {
         }
     }
 
+    /// A sync that fails: part of what is pending reaches the platter, and the rest
+    /// either stays pending or is dropped.
+    fn fail(&mut self, rng: &mut SplitMix64, sector: usize) {
+        self.failures += 1;
+        if rng.below(2) == 0 {
+            return;
+        }
+        self.half_sync(rng, sector, 50);
+        self.remembered = true;
+    }
+
+    /// What was dropped is not in memory either any more.
+    fn forget(&mut self) {
+        self.remembered = false;
+        self.now.clone_from(&self.platter);
+        self.pending.iter().for_each(|change| change.apply(&mut self.now));
+    }
+
+    /// Somebody opens it. What was dropped may be forgotten if nobody had it open,
+    /// and is if it is a log: a store asks the system for that before it opens one,
+    /// by a call that layers of SQLite do not have.
+    fn open(&mut self, rng: &mut SplitMix64, log: bool) {
+        if self.handles == 0 && self.remembered && (log || rng.below(2) == 0) {
+            self.forget();
+        }
+        self.handles += 1;
+    }
+
     /// Some of what is pending reaches the platter: each piece with a chance
     /// of `keep` percent.
     fn half_sync(&mut self, rng: &mut SplitMix64, sector: usize, keep: u64) {
@@ -183,6 +219,7 @@ impl State {
         self.generation += 1;
         self.left = None;
         self.locks.clear();
+        self.files.values_mut().for_each(|file| file.handles = 0);
         self.old_memory.extend(std::mem::take(&mut self.shared).into_values());
         if end == End::Kill {
             return;
@@ -191,6 +228,7 @@ impl State {
         for file in self.files.values_mut() {
             file.half_sync(&mut self.rng, self.sector, keep);
             file.now.clone_from(&file.platter);
+            file.remembered = false;
         }
         let rng = &mut self.rng;
         self.files.retain(|_, file| file.named || rng.below(2) == 0);
@@ -381,7 +419,12 @@ unsafe extern "C" fn open(
     }
     state.handles += 1;
     let (generation, id) = (state.generation, state.handles);
-    let heard = AtomicU64::new(state.files.get(&name).map_or(0, |file| file.failures));
+    let mut rng = SplitMix64::new(state.rng.next_u64());
+    let mut heard = AtomicU64::new(0);
+    if let Some(file) = state.files.get_mut(&name) {
+        file.open(&mut rng, name.ends_with("-wal"));
+        *heard.get_mut() = file.failures;
+    }
     drop(state);
     let opened = Box::new(Opened { core, name, generation, id, heard });
     // SAFETY: as above, and `out_flags` may be absent.
@@ -453,6 +496,10 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     // After a cut there is nothing left to give back.
     let _ = opened.with(|state| {
         state.locks.remove(&opened.id);
+        // It may have been removed meanwhile.
+        if let Some(file) = state.files.get_mut(&opened.name) {
+            file.handles = file.handles.saturating_sub(1);
+        }
         Ok(())
     });
     ffi::SQLITE_OK
@@ -518,13 +565,13 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
         if state.faults.lies {
             return Ok(());
         }
-        let (chance, sector) = (state.faults.sync, state.sector);
-        let fails = opened.name.ends_with("-wal") && state.fails(chance);
+        let log = opened.name.ends_with("-wal");
+        let chance = if log { state.faults.sync } else { state.faults.sync_file };
+        let (fails, sector) = (state.fails(chance), state.sector);
         let mut rng = SplitMix64::new(state.rng.next_u64());
         let file = state.file(&opened.name)?;
         if fails {
-            file.half_sync(&mut rng, sector, 50);
-            file.failures += 1;
+            file.fail(&mut rng, sector);
         }
         if opened.heard.swap(file.failures, Ordering::Relaxed) < file.failures {
             return Err(ffi::SQLITE_IOERR_FSYNC);

@@ -117,8 +117,8 @@ impl Store {
     pub(super) fn snapshot(&self) -> Option<Snapshot> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = looked.as_ref().is_some_and(|(at, _)| at.elapsed() < LOOK_EVERY);
+        let store = self.engine.engine();
         if !fresh && let Some(Ok(mut seen)) = wait_for(self.engine.snapshot(), LOOK_FOR) {
-            let store = self.engine.engine();
             let config = store.config();
             seen.queue = (store.queued(), config.queue_max);
             seen.database = store.database();
@@ -136,7 +136,8 @@ impl Store {
         }
         let (_, seen) = looked.as_ref()?;
         // What is known without asking is never old.
-        Some(Snapshot { trouble: self.trouble(), ..seen.clone() })
+        let (now, vitals) = (store.config().clock.now(), store.vitals().view());
+        Some(Snapshot { now, trouble: self.trouble(), vitals, ..seen.clone() })
     }
 
     /// Says when the store stops writing or goes on, and tries now and then.
