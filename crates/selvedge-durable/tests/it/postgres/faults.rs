@@ -25,6 +25,8 @@ use crate::conformance::message;
 /// Clients at work.
 struct Load {
     published: Arc<AtomicU64>,
+    /// Successes of each client.
+    each: Vec<Arc<AtomicU64>>,
     stop: Arc<AtomicBool>,
     clients: tokio::task::JoinSet<Seen>,
 }
@@ -43,14 +45,20 @@ impl Load {
         let published = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = tokio::task::JoinSet::new();
+        let mut each = Vec::new();
+        let mut own = || {
+            each.push(Arc::<AtomicU64>::default());
+            each[each.len() - 1].clone()
+        };
         for (place, store) in stores.iter().enumerate() {
             for client in 0..3 {
                 let name = format!("{place}.{client}");
-                clients.spawn(publish(store.clone(), name, published.clone(), stop.clone()));
+                let counts = [published.clone(), own()];
+                clients.spawn(publish(store.clone(), name, counts, stop.clone()));
             }
-            clients.spawn(append(store.clone(), place.to_string(), stop.clone()));
+            clients.spawn(append(store.clone(), place.to_string(), own(), stop.clone()));
         }
-        Self { published, stop, clients }
+        Self { published, each, stop, clients }
     }
 
     /// Waits until so many more are acknowledged.
@@ -62,6 +70,21 @@ impl Load {
             }
         });
         waited.await.expect("the store serves again");
+    }
+
+    /// Waits until every client has succeeded again: none was given up, however
+    /// well the others fare.
+    async fn everybody(&self) {
+        let before: Vec<u64> = self.each.iter().map(|it| it.load(Ordering::SeqCst)).collect();
+        let waited = tokio::time::timeout(Duration::from_secs(120), async {
+            for (client, before) in self.each.iter().zip(before) {
+                // One may have been under way before.
+                while client.load(Ordering::SeqCst) < before + 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
+        waited.await.expect("every client is served again");
     }
 
     /// Ends the clients and compares what they know with what is stored, which
@@ -77,9 +100,12 @@ impl Load {
         self,
         store: &Postgres,
     ) -> (BTreeMap<u64, String>, BTreeMap<u64, String>, (usize, usize)) {
+        self.everybody().await;
         self.stop.store(true, Ordering::SeqCst);
         let seen = self.clients.join_all().await;
         let log = log(store).await;
+        let texts: std::collections::BTreeSet<&String> = log.values().collect();
+        assert_eq!(texts.len(), log.len(), "a message is there twice");
         let events = store.execute(ReadEvents { after: 0, max: 10_000 }).await.unwrap();
         for (expected, position) in (1..).zip(log.keys()) {
             assert_eq!(expected, *position, "positions are dense");
@@ -124,7 +150,7 @@ async fn log(store: &Postgres) -> BTreeMap<u64, String> {
 async fn publish(
     store: Postgres,
     name: String,
-    count: Arc<AtomicU64>,
+    counts: [Arc<AtomicU64>; 2],
     stop: Arc<AtomicBool>,
 ) -> Seen {
     let mut seen = Seen::default();
@@ -138,7 +164,7 @@ async fn publish(
             Ok(answers) => {
                 let Place::Log(position) = answers[0].place else { panic!("not in the log") };
                 assert_eq!(seen.published.insert(position, text), None, "given twice");
-                count.fetch_add(1, Ordering::SeqCst);
+                counts.iter().for_each(|count| drop(count.fetch_add(1, Ordering::SeqCst)));
             }
             Err(error) => refused(&mut seen, text, &error).await,
         }
@@ -146,7 +172,12 @@ async fn publish(
     seen
 }
 
-async fn append(store: Postgres, name: String, stop: Arc<AtomicBool>) -> Seen {
+async fn append(
+    store: Postgres,
+    name: String,
+    count: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> Seen {
     let (mut seen, mut last) = (Seen::default(), None);
     for n in 0.. {
         if stop.load(Ordering::SeqCst) {
@@ -160,6 +191,7 @@ async fn append(store: Postgres, name: String, stop: Arc<AtomicBool>) -> Seen {
             Ok(appended) => {
                 last = appended.versions[0];
                 assert_eq!(seen.appended.insert(last.unwrap(), id), None, "accepted twice");
+                count.fetch_add(1, Ordering::SeqCst);
             }
             Err(Error::WrongVersion { actual, .. }) => last = actual,
             Err(error) => refused(&mut seen, id, &error).await,
