@@ -21,34 +21,30 @@ const VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Fails unless this role may do here what a store does.
 pub(super) async fn permitted(client: &Client, address: &Address) -> Result<(), Error> {
+    // Later versions change the tables, which takes who owns them; the schema may be
+    // somebody else's who lets us in.
     let sql = "SELECT current_user::text, current_database()::text,
-           (SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = $1),
-           has_database_privilege(current_database(), 'CREATE')";
+           has_database_privilege(current_database(), 'CREATE'),
+           pg_get_userbyid(n.nspowner)::text,
+           has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')
+             AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid
+               AND c.relname = 'store' AND NOT pg_has_role(c.relowner, 'USAGE'))
+         FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = $1";
     let row = client.query_one(sql, &[&address.schema]).await.map_err(|e| failure(&e))?;
     let (role, database): (String, String) = (row.get(0), row.get(1));
     let schema = &address.schema;
-    let problem = match row.get::<_, Option<String>>(2) {
-        None if row.get(3) => return Ok(()),
+    let problem = match row.get::<_, Option<String>>(3) {
+        None if row.get(2) => return Ok(()),
         None => format!(
             "role `{role}` may not make the schema `{schema}`: \
              `GRANT CREATE ON DATABASE \"{database}\" TO \"{role}\"`"
         ),
-        Some(owner) => {
-            // Tables are changed by later versions too, which takes who owns them.
-            let sql =
-                "SELECT pg_has_role(n.nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_class c
-                   WHERE c.relnamespace = n.oid AND NOT pg_has_role(c.relowner, 'USAGE'))
-                 FROM pg_namespace n WHERE nspname = $1";
-            let row = client.query_one(sql, &[schema]).await.map_err(|e| failure(&e))?;
-            if row.get(0) {
-                return Ok(());
-            }
-            format!(
-                "schema `{schema}`, or a table in it, belongs to role `{owner}` or another and not \
-                 to `{role}`: connect as its owner, `GRANT \"{owner}\" TO \"{role}\"`, or name \
-                 another `schema`"
-            )
-        }
+        Some(_) if row.get(4) => return Ok(()),
+        Some(owner) => format!(
+            "schema `{schema}`, or the tables in it, belong to role `{owner}` or another and not \
+             to `{role}`: connect as their owner, `GRANT \"{owner}\" TO \"{role}\"`, or name \
+             another `schema`"
+        ),
     };
     Err(Error::Unfit { place: address.shown.clone(), problem })
 }
@@ -71,7 +67,12 @@ async fn steps(client: &Client, address: &Address) -> Result<(), Error> {
         return Ok(());
     }
     let mut sql = if found == 0 {
-        format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; SET LOCAL search_path = \"{schema}\";")
+        // Of a schema that is there, not even the question is for everybody.
+        let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+        let there = client.query_one(there, &[schema]).await.map_err(|e| failure(&e))?;
+        let make =
+            if there.get(0) { String::new() } else { format!("CREATE SCHEMA \"{schema}\";") };
+        format!("{make} SET LOCAL search_path = \"{schema}\";")
     } else {
         String::new()
     };

@@ -49,9 +49,14 @@ async fn a_role_that_may_not_do_what_a_store_does_is_refused() {
     let url = |role: &str| server.url().replace("postgres@", &format!("{role}@"));
     unfit(Config::postgres(url("guest")), &["guest", "GRANT CREATE ON DATABASE"]);
     drop(Postgres::open(Config::postgres(server.url())).unwrap());
-    unfit(Config::postgres(url("guest")), &["guest", "belongs to role `postgres`"]);
+    unfit(Config::postgres(url("guest")), &["guest", "belong to role `postgres`"]);
     unfit(Config::postgres(url("few")), &["3 connections", "takes 4", "`readers`"]);
     Postgres::open(Config { readers: 1, ..Config::postgres(url("few")) }).unwrap();
+    // A schema that somebody else made and opened does as well.
+    server.psql("CREATE SCHEMA lent; GRANT USAGE, CREATE ON SCHEMA lent TO guest");
+    let lent = || Config { schema: "lent".to_owned(), ..Config::postgres(url("guest")) };
+    drop(Postgres::open(lent()).unwrap());
+    drop(Postgres::open(lent()).unwrap());
     // With the right to make a schema, nothing else is needed.
     server.psql("GRANT CREATE ON DATABASE postgres TO guest");
     let own = Config { schema: "own".to_owned(), ..Config::postgres(url("guest")) };
