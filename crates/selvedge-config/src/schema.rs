@@ -25,8 +25,9 @@ use crate::{
 };
 
 pub use durable::{
-    AppApi, Collect, Compact, DeliveryRate, Durability, Durable, Exclusive, Missed, Overlap,
-    Priorities, Push, PushMode, Redelivery, Retention, Schedule, Start, Subscription, Topic,
+    AppApi, Collect, Compact, DeadLetters, Dedupe, DeliveryRate, Durability, Durable, Exclusive,
+    Missed, Overlap, Priorities, Push, PushMode, Redelivery, Retention, Schedule, Start,
+    Subscription, Topic, WhenFull,
 };
 
 const fn ms(millis: u64) -> Duration {
@@ -1131,6 +1132,8 @@ by_default!(
     AppApi,
     Retention,
     Redelivery,
+    Dedupe,
+    DeadLetters,
     Telemetry
 );
 
@@ -1237,6 +1240,8 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
     look(Redelivery::OUTLINE);
     look(DeliveryRate::OUTLINE);
     look(Exclusive::OUTLINE);
+    look(Dedupe::OUTLINE);
+    look(DeadLetters::OUTLINE);
     look(Schedule::OUTLINE);
     look(Telemetry::OUTLINE);
     if Service::OUTLINE.keys.contains(&key) {

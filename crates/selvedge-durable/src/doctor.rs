@@ -145,6 +145,7 @@ pub fn examine(snapshot: &Snapshot) -> Vec<Finding> {
     found.extend(store(snapshot));
     found.extend(snapshot.database.iter().flat_map(database));
     found.extend(snapshot.groups.iter().flat_map(|it| group(snapshot, it)));
+    found.extend(snapshot.topics.iter().filter_map(|it| topic(snapshot.now, it)));
     found.extend(snapshot.schedules.iter().filter_map(|it| schedule(snapshot.now, it)));
     found.sort_by(|a, b| (a.weight, b.age).cmp(&(b.weight, a.age)));
     found
@@ -332,7 +333,22 @@ fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
     let watched = snapshot.now.since(snapshot.watched_since);
     let asked = consumers.last.map(|last| snapshot.now.since(last));
     let attended = consumers.waiting > 0 || asked.is_some_and(|asked| asked < UNATTENDED);
-    if status.lag > 0 && status.paused {
+    let letters = status.config.letters;
+    if status.lag > 0 && !status.paused && letters.hold(status.dead) {
+        say(
+            Weight::Stuck,
+            "dead_letters_full",
+            age,
+            format!("{} messages wait", status.lag),
+            format!(
+                "there are {} dead letters, as many as it keeps, and none may be lost: nothing is handed out",
+                status.dead
+            ),
+            format!(
+                "`GET {path}/dead-letters`, mend what failed, then `POST …/redrive` or `…/discard`"
+            ),
+        );
+    } else if status.lag > 0 && status.paused {
         say(
             Weight::Stuck,
             "paused",
@@ -427,6 +443,16 @@ fn group(snapshot: &Snapshot, group: &Group) -> Vec<Finding> {
             ),
         );
     }
+    if status.dropped > 0 && letters.max.is_some_and(|max| status.dead >= max) {
+        say(
+            Weight::Attention,
+            "dead_letters_dropped",
+            None,
+            format!("{} dead letters were dropped", status.dropped),
+            "there are as many as it keeps: the oldest goes for each new one".to_owned(),
+            format!("`GET {path}/dead-letters`, and mend what fails; or raise `dead_letters.max`"),
+        );
+    }
     let kept = snapshot.topics.iter().find(|topic| topic.name == status.topic);
     if let Some(topic) = kept.filter(|topic| !topic.settings.retain_unconsumed)
         && let Some(keep) = topic.settings.retention_age
@@ -455,6 +481,25 @@ pub const fn cause(cause: group::Cause) -> &'static str {
         group::Cause::Parked => "parked by its consumer",
         group::Cause::BehindKey => "behind a dead letter of its key",
     }
+}
+
+fn topic(now: Wall, topic: &topic::Topic) -> Option<Finding> {
+    let since = topic.dedupe_since?;
+    let max = topic.settings.dedupe_max.unwrap_or(u64::MAX);
+    Some(Finding {
+        weight: Weight::Attention,
+        kind: "dedupe_short",
+        subject: format!("topic {}", topic.name),
+        what: format!(
+            "dedupe ids are remembered for {}, not for {}",
+            show(now.since(since)),
+            show(topic.settings.dedupe_window)
+        ),
+        age: None,
+        why: format!("more than {max} were published within the window"),
+        todo: "raise `dedupe.max` of the topic, or let publishers repeat themselves sooner"
+            .to_owned(),
+    })
 }
 
 fn schedule(now: Wall, schedule: &schedule::Schedule) -> Option<Finding> {

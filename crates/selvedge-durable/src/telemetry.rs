@@ -224,6 +224,18 @@ fn groups(
         "Token of the active consumer of an exclusive group, 0 if there is none: a change is a takeover.",
         &|it| it.active.as_ref().map_or(0.0, |active| active.token as f64),
     );
+    family(
+        "selvedge_group_dead_letters_full",
+        "gauge",
+        "1 while it holds, having as many dead letters as it keeps.",
+        &|it| f64::from(u8::from(it.config.letters.hold(it.dead))),
+    );
+    family(
+        "selvedge_group_dead_letters_dropped_total",
+        "counter",
+        "Dead letters dropped by number or age since the group was made.",
+        &|it| it.dropped as f64,
+    );
     type Counter = fn(&GroupCounts) -> &AtomicU64;
     let counted: [(&str, &str, &str, Counter); 5] = [
         (

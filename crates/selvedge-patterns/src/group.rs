@@ -20,6 +20,7 @@ use crate::{random::Rng, wall::Wall};
 
 mod config;
 mod lane;
+mod letters;
 mod order;
 mod rate;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod turn;
 
 pub use config::{Config, LEASE_MAX};
 pub use lane::pick_lane;
+pub use letters::{Full, Letters};
 pub use rate::Gate;
 pub use turn::{Active, Turn};
 
@@ -138,7 +140,7 @@ pub enum Offer {
     Blocked,
     /// Its key is parked: it is a dead letter.
     Dead(Cause),
-    /// The group holds as much as it may, or its rate lets no more through now:
+    /// The group holds as much as it may, or as many dead letters, or its rate lets no more through now:
     /// look no further.
     Full,
 }
@@ -184,6 +186,8 @@ pub struct Group {
     /// Unsettled positions of each busy key, lowest first: only the first is due.
     keys: HashMap<Arc<str>, VecDeque<u64>>,
     parked: HashMap<Arc<str>, u64>,
+    /// Dead letters there are.
+    letters: u64,
     in_flight: u32,
     /// How often something may be handed out, if that is bounded.
     gate: Option<Gate>,
@@ -208,6 +212,7 @@ impl Group {
             due: BTreeSet::new(),
             keys: HashMap::new(),
             parked: HashMap::new(),
+            letters: 0,
             in_flight: 0,
             changed: Vec::new(),
         }
@@ -224,6 +229,17 @@ impl Group {
             exception.state = State::Blocked;
         }
         self.insert(position, exception);
+    }
+
+    /// Puts back how many dead letters there are.
+    pub fn restore_letters(&mut self, letters: u64) {
+        self.letters = letters;
+    }
+
+    /// Dead letters there are.
+    #[must_use]
+    pub fn letters(&self) -> u64 {
+        self.letters
     }
 
     /// Puts back a parked key with the number of its dead letters.
@@ -255,6 +271,7 @@ impl Group {
     pub fn offer(&mut self, now: Wall, fence: u64, position: u64, key: Option<&str>) -> Offer {
         if self.in_flight >= self.config.in_flight_max
             || self.exceptions.len() >= self.config.exceptions_max as usize
+            || self.config.letters.hold(self.letters)
         {
             return Offer::Full;
         }
@@ -265,6 +282,7 @@ impl Group {
         if let Some(key) = key {
             if let Some(letters) = self.parked.get_mut(key) {
                 *letters += 1;
+                self.letters += 1;
                 return Offer::Dead(Cause::BehindKey);
             }
             if let Some((name, _)) = self.keys.get_key_value(key) {
@@ -294,6 +312,9 @@ impl Group {
     /// The next exception that is due, leased to whoever asks, or found dead.
     /// `fence` must exceed every fence given before.
     pub fn wake(&mut self, now: Wall, fence: u64) -> Option<Due> {
+        if self.config.letters.hold(self.letters) {
+            return None;
+        }
         if self.turns.is_some() {
             return self.wake_in_order(now, fence);
         }
@@ -404,6 +425,7 @@ impl Group {
     /// before the next [`Self::wake`].
     pub fn redrive(&mut self, now: Wall, position: u64, key: Option<&str>) {
         let key: Option<Arc<str>> = key.filter(|_| self.config.ordered).map(Arc::from);
+        self.letters = self.letters.saturating_sub(1);
         let mut state = State::Waiting { until: now };
         if let Some(key) = &key {
             self.return_letter(key);
@@ -428,6 +450,7 @@ impl Group {
 
     /// A dead letter was thrown away: its key is free once none is left.
     pub fn discard(&mut self, key: Option<&str>) {
+        self.letters = self.letters.saturating_sub(1);
         if let Some(key) = key {
             self.return_letter(key);
         }
@@ -567,6 +590,7 @@ impl Group {
 
     /// Removes `position` as a dead letter: its key is parked with it.
     fn bury(&mut self, position: u64) {
+        self.letters += 1;
         if let Some(key) = self.exceptions.get(&position).and_then(|e| e.key.clone()) {
             *self.parked.entry(key).or_insert(0) += 1;
         }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use selvedge_durable::{
     Engine, filter,
     group::{
-        Active, Cause, Config, DeleteGroup, Delivery, Discard, Extend, GetGroup, Leave,
-        ListDeadLetters, ListGroups, Pause, PutGroup, Receive, Redrive, Reply, Seek, Settle,
-        Settled, Stale, Status, Verdict,
+        Active, Cause, Config, DeleteGroup, Delivery, Discard, Extend, Full, GetGroup, Leave,
+        Letters, ListDeadLetters, ListGroups, Pause, PutGroup, Receive, Redrive, Reply, Seek,
+        Settle, Settled, Stale, Status, Verdict,
     },
     topic::From,
 };
@@ -103,6 +103,12 @@ struct GroupIn {
     rate: Option<String>,
     burst: Option<u32>,
     filter: Option<Value>,
+    /// Dead letters it keeps: `0` for no bound.
+    dead_letters_max: Option<u64>,
+    /// `hold` (the default) or `drop_oldest`.
+    dead_letters_full: Option<FullIn>,
+    #[serde(deserialize_with = "wire::duration_field")]
+    dead_letters_age: Option<Duration>,
     /// `true`, or how long the active consumer may be silent.
     exclusive: Option<Value>,
     from: Option<Value>,
@@ -132,10 +138,33 @@ impl GroupIn {
             retry_cap: self.retry_cap.unwrap_or(default.retry_cap),
             rate,
             filter: self.filter.as_ref().map(filter::parse).transpose()?,
+            letters: Letters {
+                max: self
+                    .dead_letters_max
+                    .map_or(default.letters.max, |max| Some(max).filter(|max| *max > 0)),
+                full: self.dead_letters_full.map_or(Full::Hold, FullIn::full),
+                age: self.dead_letters_age,
+            },
             exclusive: self.exclusive.as_ref().map_or(Ok(None), exclusive)?,
         };
         let from = self.from.map_or(Ok(From::First), |value| place(&value))?;
         Ok((config, from))
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FullIn {
+    Hold,
+    DropOldest,
+}
+
+impl FullIn {
+    const fn full(self) -> Full {
+        match self {
+            Self::Hold => Full::Hold,
+            Self::DropOldest => Full::DropOldest,
+        }
     }
 }
 
@@ -336,6 +365,8 @@ pub(super) fn status(status: &Status) -> Value {
         "attempts_most": status.attempts_most,
         "rate": status.config.rate.map(|rate| wire::show_rate(rate.rate)),
         "burst": status.config.rate.map(|rate| rate.burst),
+        "dead_letters_max": status.config.letters.max, "dropped": status.dropped,
+        "dead_letters_full": status.config.letters.hold(status.dead),
         "exclusive": status.config.exclusive.is_some(), "active": status.active.as_ref().map(active),
         "throttled_until": status.throttled.map(time),
         "filter": status.config.filter.as_ref().map(filter::show),

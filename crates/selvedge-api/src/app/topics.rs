@@ -78,6 +78,8 @@ struct SettingsIn {
     ageing: Option<Duration>,
     #[serde(deserialize_with = "wire::duration_field")]
     dedupe_window: Option<Duration>,
+    /// `0` for no bound.
+    dedupe_max: Option<u64>,
     relaxed: bool,
     collect: Value,
 }
@@ -95,6 +97,7 @@ impl Default for SettingsIn {
             priorities: false,
             ageing: None,
             dedupe_window: None,
+            dedupe_max: None,
             relaxed: false,
             collect: Value::Null,
         }
@@ -115,6 +118,9 @@ async fn put<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem
         priorities: given.priorities,
         ageing: given.ageing.unwrap_or(default.ageing),
         dedupe_window: given.dedupe_window.unwrap_or(default.dedupe_window),
+        dedupe_max: given
+            .dedupe_max
+            .map_or(default.dedupe_max, |max| Some(max).filter(|max| *max > 0)),
         relaxed: given.relaxed,
         collect: collect::parse(&given.collect)?,
     };
@@ -122,11 +128,12 @@ async fn put<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem
 }
 
 fn topic(topic: &Topic) -> Value {
-    let Topic { name, settings, first, next, bytes, delayed } = topic;
+    let Topic { name, settings, first, next, bytes, delayed, dedupe_since } = topic;
     json!({
         "name": name, "first": first, "next": next, "bytes": bytes, "delayed": delayed,
         "compact": settings.compact, "priorities": settings.priorities, "relaxed": settings.relaxed,
         "collect": collect::show(&settings.collect),
+        "dedupe_since": dedupe_since.map(shown::time),
     })
 }
 

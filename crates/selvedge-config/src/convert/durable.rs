@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use selvedge_durable::{
-    group::{Config as GroupConfig, PutGroup},
+    group::{Config as GroupConfig, Full, Letters, PutGroup},
     schedule::{Missed, Overlap, PutSchedule},
     topic::{NewMessage, PutTopic, Settings},
 };
@@ -26,6 +26,10 @@ const NAMES: &[(&str, &str)] = &[
     ("retention_age", "age"),
     ("retention_bytes", "size"),
     ("exclusive", "ttl"),
+    ("dedupe_window", "window"),
+    ("dedupe_max", "max"),
+    ("dead_letters_max", "max"),
+    ("dead_letters_age", "age"),
     ("retry_base", "base"),
     ("retry_cap", "cap"),
     ("cache_bytes", "cache"),
@@ -224,13 +228,16 @@ impl Convert<'_> {
                 .map_or(default.tombstone_for, |it| *it.tombstone_for),
             priorities: it.priorities.is_some(),
             ageing: it.priorities.as_ref().map_or(default.ageing, |it| *it.ageing),
-            dedupe_window: *it.dedupe_window,
+            dedupe_window: *it.dedupe.window,
+            dedupe_max: it.dedupe.max.map(u64::from),
             relaxed: *it.durability == schema::Durability::Relaxed,
             collect: it.collect.iter().map(rule).collect(),
         };
         self.sound(settings.validate(), |key| match (key, retention, it.priorities.as_ref()) {
             ("age", Some(retention), _) => retention.age.span(),
             ("size", Some(retention), _) => retention.size.span(),
+            ("window", ..) => it.dedupe.window.span(),
+            ("max", ..) => it.dedupe.max.span(),
             ("ageing", _, Some(priorities)) => priorities.ageing.span(),
             (key, ..) => it.span_of(key).unwrap_or_else(|| name.span()),
         });
@@ -250,6 +257,14 @@ impl Convert<'_> {
             exceptions_max: *it.exceptions_max,
             retry_base: *it.retry.base,
             retry_cap: *it.retry.cap,
+            letters: Letters {
+                max: it.dead_letters.max.map(u64::from),
+                full: match *it.dead_letters.full {
+                    schema::WhenFull::Hold => Full::Hold,
+                    schema::WhenFull::DropOldest => Full::DropOldest,
+                },
+                age: *it.dead_letters.age,
+            },
             exclusive: it.exclusive.as_ref().map(|it| *it.ttl),
             rate: it.rate.as_ref().map(|it| limit::Config {
                 rate: limit::Rate { count: it.rate.count, per: it.rate.per },
@@ -261,6 +276,9 @@ impl Convert<'_> {
         self.sound(config.validate(), |key| {
             if let (Some(exclusive), "ttl") = (it.exclusive.as_ref(), key) {
                 return exclusive.ttl.span();
+            }
+            if let Some(span) = it.dead_letters.span_of(key) {
+                return span;
             }
             let rate = it.rate.as_ref().and_then(|rate| rate.span_of(key));
             rate.or_else(|| it.retry.span_of(key))

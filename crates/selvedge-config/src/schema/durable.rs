@@ -82,8 +82,8 @@ section! {
         compact: Option<Compact> = None;
         /// Lets messages carry a priority from 0 to 9.
         priorities: Option<Priorities> = None;
-        /// How long a dedupe id is remembered.
-        dedupe_window: Duration = secs(600);
+        /// Which dedupe ids are remembered; a bare duration is the window.
+        dedupe: Dedupe = Dedupe::by_default();
         /// When a message is acknowledged.
         durability: Durability = Durability::Synced;
         /// What is published to other topics and appended to this one too, in the same transaction: so one subscription reads many topics. See [routing](routing.md).
@@ -98,6 +98,16 @@ section! {
         from: Wildcard;
         /// Which of their messages, as `filter` of a subscription has it.
         wanted ("where"): Option<Filter> = None;
+    }
+}
+
+section! {
+    /// Which dedupe ids are remembered. Whoever publishes more than `max` within the window has a shorter one: the oldest is forgotten first, and `selvedge doctor` says so.
+    Dedupe: "a dedupe", short "window" {
+        /// How long an id is remembered.
+        window: Duration = secs(600);
+        /// At most so many; `off` for no bound but the window.
+        max: Option<u32> = Some(1_000_000);
     }
 }
 
@@ -164,6 +174,8 @@ section! {
         exceptions_max: u32 = 100_000;
         /// How often a message is handed out, however many consumers ask; a burst is let through first. A repeat counts too, `push` obeys, and processes on one database share it.
         rate: Option<DeliveryRate> = None;
+        /// How many dead letters are kept, and what happens when there are so many; a bare number is the most.
+        dead_letters: DeadLetters = DeadLetters::by_default();
         /// Serves one consumer at a time, in the order of the topic; the others, each with a name of its own, stand by. A failing message holds the group until it succeeds or is a dead letter.
         exclusive: Option<Exclusive> = None;
         /// Brings the messages to a service, instead of waiting for consumers to ask.
@@ -198,6 +210,28 @@ choice! {
         Binary = "binary",
         /// All of it as JSON in the body, where a signature covers it.
         Structured = "structured",
+    }
+}
+
+section! {
+    /// How many dead letters a group keeps.
+    DeadLetters: "a bound of dead letters", short "max" {
+        /// The most there may be; `off` for no bound. What is in hand when it is reached may still become one.
+        max: Option<u32> = Some(100_000);
+        /// What happens when there are so many.
+        full: WhenFull = WhenFull::Hold;
+        /// Letters older than this are dropped, whatever `full` says; `off` keeps them.
+        age: Option<Duration> = None;
+    }
+}
+
+choice! {
+    /// What happens when there are as many dead letters as there may be.
+    WhenFull: "a way to be full" {
+        /// The group hands out nothing until some are redriven or discarded: nothing is lost.
+        Hold = "hold",
+        /// The oldest is lost for each new one.
+        DropOldest = "drop_oldest",
     }
 }
 

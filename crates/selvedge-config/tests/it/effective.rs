@@ -32,7 +32,7 @@ deadline: { send: off }
 durable: { path: data/selvedge.db, cache: 8MiB }
 api: { bind: "127.0.0.1:9909", body_max: 1MiB }
 topics:
-  orders: { retention: { age: 30d, size: off, unconsumed: on }, priorities: 5s, dedupe_window: 1m }
+  orders: { retention: { age: 30d, size: off, unconsumed: on }, priorities: 5s, dedupe: { window: 1m, max: 5000 } }
   rates: { retention: off, compact: { lag: 1m }, durability: relaxed }
   audit: { collect: [orders, { from: "*.error", where: { exact: { key: k } } }] }
 subscriptions:

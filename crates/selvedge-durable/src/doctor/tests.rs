@@ -20,6 +20,7 @@ fn status(old: u64) -> Status {
         in_flight: 0,
         waiting: 0,
         dead: 0,
+        dropped: 0,
         oldest: Some(ago(old)),
         attempts_most: 0,
     }
@@ -70,6 +71,19 @@ fn a_group_that_its_rate_holds_back_is_not_blamed_on_its_consumers() {
     assert_eq!(kinds(behind.clone(), asked(1)), ["throttled"]);
     assert_eq!(kinds(behind.clone(), nobody()), ["unattended"], "a rate without consumers is none");
     assert_eq!(kinds(Status { throttled: None, ..behind }, asked(1)), ["behind"]);
+}
+
+#[test]
+fn a_group_with_as_many_dead_letters_as_it_keeps_is_stuck() {
+    let letters = group::Letters { max: Some(5), ..Default::default() };
+    let config = Config { letters, ..Config::default() };
+    let full = Status { config, dead: 5, ..status(0) };
+    assert_eq!(kinds(full.clone(), asked(1)), ["dead_letters_full", "dead_letters"]);
+    assert_eq!(kinds(Status { dead: 4, ..full.clone() }, asked(1)), ["dead_letters"]);
+    let full = group::Full::DropOldest;
+    let config = Config { letters: group::Letters { full, ..letters }, ..Config::default() };
+    let drops = Status { config, dead: 5, dropped: 7, ..status(0) };
+    assert_eq!(kinds(drops, asked(1)), ["dead_letters", "dead_letters_dropped"]);
 }
 
 #[test]
@@ -135,6 +149,7 @@ fn the_first_dead_letter_says_why_and_since_when() {
 fn messages_about_to_expire_unseen_are_pointed_out() {
     let topic = topic::Topic {
         name: "t".to_owned(),
+        dedupe_since: None,
         settings: topic::Settings {
             retention_age: Some(Duration::from_secs(100)),
             ..topic::Settings::default()

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-pub use selvedge_patterns::group::{Active, Cause, Config, Receipt, Settled, Stale, Verdict};
+pub use selvedge_patterns::group::{
+    Active, Cause, Config, Full, Letters, Receipt, Settled, Stale, Verdict,
+};
 use selvedge_patterns::wall::Wall;
 
 use super::topic::{From, Message};
@@ -206,6 +208,8 @@ pub struct Status {
     pub waiting: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Dead letters that were dropped since the group was made, by number or age.
+    pub dropped: u64,
     /// When the oldest message that nobody has settled entered the log.
     pub oldest: Option<Wall>,
     /// Most deliveries that any unsettled message had.

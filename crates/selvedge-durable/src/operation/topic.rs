@@ -34,6 +34,10 @@ pub struct Settings {
     pub ageing: Duration,
     /// How long a dedupe id is remembered. Default 10 min.
     pub dedupe_window: Duration,
+    /// At most so many dedupe ids are remembered, the newest: whoever publishes
+    /// more within the window has a shorter one. Default 1,000,000; `None` for
+    /// no bound but the window.
+    pub dedupe_max: Option<u64>,
     /// Acknowledges before the sync: a power cut may lose the last moments.
     /// Default no.
     pub relaxed: bool,
@@ -54,6 +58,7 @@ impl Default for Settings {
             priorities: false,
             ageing: Duration::from_secs(60),
             dedupe_window: Duration::from_secs(600),
+            dedupe_max: Some(1_000_000),
             relaxed: false,
             collect: Vec::new(),
         }
@@ -84,6 +89,7 @@ impl Settings {
         // What is collected may have no key.
         require(!self.compact || self.collect.is_empty(), "collect", "does not go with `compact`")?;
         require(self.ageing >= Duration::from_millis(1), "ageing", "must be at least 1 ms")?;
+        require(self.dedupe_max.is_none_or(|max| max >= 1), "dedupe_max", "must be at least 1")?;
         require(
             self.dedupe_window <= Duration::from_secs(7 * 86_400),
             "dedupe_window",
@@ -159,6 +165,8 @@ pub struct Topic {
     pub bytes: u64,
     /// Messages that wait for their time.
     pub delayed: u64,
+    /// Since when dedupe ids are remembered, if their number cuts the window short.
+    pub dedupe_since: Option<Wall>,
 }
 
 /// Creates a topic, or changes the settings of one.

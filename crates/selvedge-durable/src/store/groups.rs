@@ -12,30 +12,28 @@ use selvedge_patterns::{
 };
 
 use super::{
-    Apply, Look, Reader,
+    Apply,
     driver::{Db, Row, values},
     filtered,
-    record::{self, encode_headers, row_id},
+    record::{self, row_id},
     topics::{ANSWER_BYTES, check_name, resolve, topic_id},
     writer::Tx,
 };
 use crate::{
     Error,
     group::{
-        Active, Cause, DeadLetter, DeleteGroup, Delivery, Discard, Extend, ListDeadLetters, Pause,
-        PutGroup, Receipt, Receive, Redrive, Reply, Seek, Settle, Settled, Stale, Status, Verdict,
+        Active, DeleteGroup, Delivery, Extend, Pause, PutGroup, Receipt, Receive, Reply, Seek,
+        Settle, Settled, Stale, Status, Verdict,
     },
     topic::{Message, PRIORITY_DEFAULT},
 };
 
 mod exclusive;
+mod letters;
 mod settings;
 mod status;
 
 use status::status;
-
-/// Bytes of a consumer's reason that are kept.
-const REASON_BYTES: usize = 4096;
 
 /// A group, as the writer knows it.
 #[derive(Debug)]
@@ -112,6 +110,9 @@ fn load(db: &impl Db, id: i64) -> Result<Live, Error> {
         core.restore(row.get(0)?, exception(row, 1)?);
         Ok(true)
     })?;
+    if core.config().letters.max.is_some() {
+        core.restore_letters(letters::count(db, id)?);
+    }
     if ordered {
         let sql = "SELECT key, count(*) FROM dead_letters
              WHERE grp = ?1 AND redriven = 0 AND key IS NOT NULL GROUP BY key";
@@ -149,24 +150,6 @@ fn fetch(db: &impl Db, topic: i64, group: i64, position: u64) -> Result<Option<M
     let sql =
         format!("SELECT {} FROM dead_letters WHERE grp = ?1 AND position = ?2", record::COLUMNS);
     db.find(&sql, &values![group, position], |row| record::message(row, position, 0))
-}
-
-const fn cause_number(cause: Cause) -> i64 {
-    match cause {
-        Cause::Attempts => 0,
-        Cause::LeaseExpired => 1,
-        Cause::Parked => 2,
-        Cause::BehindKey => 3,
-    }
-}
-
-const fn cause(number: i64) -> Cause {
-    match number {
-        0 => Cause::Attempts,
-        1 => Cause::LeaseExpired,
-        2 => Cause::Parked,
-        _ => Cause::BehindKey,
-    }
 }
 
 impl<D: Db> Tx<D> {
@@ -267,70 +250,6 @@ impl<D: Db> Tx<D> {
         }
         self.db.write("DELETE FROM groups WHERE topic = ?1", &values![topic])?;
         self.groups.forget();
-        Ok(())
-    }
-
-    /// Keeps a message that the group gave up on.
-    fn bury(
-        &self,
-        live: &mut Live,
-        position: u64,
-        attempts: u32,
-        cause: Cause,
-        reason: Option<&str>,
-    ) -> Result<(), Error> {
-        live.redriven.remove(&position);
-        let Some(message) = fetch(&self.db, live.topic, live.id, position)? else {
-            // It expired before anybody could process it: nothing is left to keep,
-            // and no letter that could free its key.
-            let key: Option<String> = self
-                .db
-                .find(
-                    "SELECT key FROM exceptions WHERE grp = ?1 AND position = ?2",
-                    &values![live.id, position],
-                    |row| row.get(0),
-                )?
-                .flatten();
-            live.core.discard(key.as_deref());
-            return Ok(());
-        };
-        // After a seek it may be a letter already: then its key has not one more.
-        let letter: Option<bool> = self.db.find(
-            "SELECT redriven FROM dead_letters WHERE grp = ?1 AND position = ?2",
-            &values![live.id, position],
-            |row| row.get(0),
-        )?;
-        if letter == Some(false) {
-            live.core.discard(message.key.as_deref());
-        }
-        let headers = encode_headers(&message.headers);
-        let sum = record::checksum(
-            message.key.as_deref(),
-            headers.as_deref(),
-            message.payload.as_deref(),
-        );
-        self.db.write(
-            "INSERT INTO dead_letters (grp, position, dead_at, cause, reason, attempts,
-                 redriven, at, sum, priority, key, headers, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12)
-                 ON CONFLICT (grp, position) DO UPDATE SET dead_at = excluded.dead_at,
-                 cause = excluded.cause, reason = excluded.reason, attempts = excluded.attempts,
-                 redriven = 0",
-            &values![
-                live.id,
-                position,
-                self.now,
-                cause_number(cause),
-                reason.map(|text| cut(text, REASON_BYTES)),
-                attempts,
-                message.at,
-                sum,
-                message.priority,
-                message.key.as_deref(),
-                headers.as_deref(),
-                message.payload.as_deref(),
-            ],
-        )?;
         Ok(())
     }
 
@@ -491,41 +410,6 @@ impl<D: Db> Tx<D> {
         }
         Ok(Ok(settled))
     }
-
-    fn delete_letter(&self, group: i64, position: u64) -> Result<(), Error> {
-        self.db.write(
-            "DELETE FROM dead_letters WHERE grp = ?1 AND position = ?2",
-            &values![group, position],
-        )?;
-        Ok(())
-    }
-
-    /// Positions and keys of dead letters: those named, or all; with `whole_keys`
-    /// also those that share a key with one named.
-    fn letters(
-        &self,
-        live: &Live,
-        named: &[u64],
-        whole_keys: bool,
-    ) -> Result<Vec<(u64, Option<String>)>, Error> {
-        let sql = "SELECT position, key FROM dead_letters
-             WHERE grp = ?1 AND redriven = 0 ORDER BY position";
-        let all: Vec<(u64, Option<String>)> =
-            self.db.all(sql, &values![live.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if named.is_empty() {
-            return Ok(all);
-        }
-        let named: HashSet<u64> = named.iter().copied().collect();
-        let keys: HashSet<String> = all
-            .iter()
-            .filter(|(position, _)| whole_keys && named.contains(position))
-            .filter_map(|(_, key)| key.clone())
-            .collect();
-        let wanted = |(position, key): &(u64, Option<String>)| {
-            named.contains(position) || key.as_ref().is_some_and(|key| keys.contains(key))
-        };
-        Ok(all.into_iter().filter(wanted).collect())
-    }
 }
 
 /// What one receive has taken so far.
@@ -558,10 +442,6 @@ impl Taken {
         self.deliveries.push(Delivery { receipt, until, message });
         Ok(())
     }
-}
-
-fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }
 
 impl Apply for PutGroup {
@@ -718,65 +598,5 @@ impl Apply for Seek {
         tx.groups.live.remove(&id);
         tx.freed.push((topic_id, id));
         Ok(())
-    }
-}
-
-impl Apply for Redrive {
-    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<u64, Error> {
-        let mut live = tx.take_group(&self.topic, &self.group)?;
-        let whole_keys = live.core.config().ordered;
-        let letters = tx.letters(&live, &self.positions, whole_keys)?;
-        for (position, key) in &letters {
-            live.core.redrive(tx.now, *position, key.as_deref());
-            live.redriven.insert(*position);
-            tx.db.write(
-                "UPDATE dead_letters SET redriven = 1 WHERE grp = ?1 AND position = ?2",
-                &values![live.id, *position],
-            )?;
-        }
-        tx.freed.push((live.topic, live.id));
-        tx.put_back(live)?;
-        Ok(letters.len() as u64)
-    }
-}
-
-impl Apply for Discard {
-    fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<u64, Error> {
-        let mut live = tx.take_group(&self.topic, &self.group)?;
-        let letters = tx.letters(&live, &self.positions, false)?;
-        for (position, key) in &letters {
-            live.core.discard(key.as_deref());
-            tx.delete_letter(live.id, *position)?;
-        }
-        tx.put_back(live)?;
-        Ok(letters.len() as u64)
-    }
-}
-
-impl Look for ListDeadLetters {
-    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<DeadLetter>, Error> {
-        let (_, id) = numbers(reader.db, &self.topic, &self.group)?;
-        let max = self.max.min(reader.config.items_max);
-        let sql = format!(
-            "SELECT position, dead_at, cause, reason, attempts, {} FROM dead_letters
-             WHERE grp = ?1 AND redriven = 0 AND position >= ?2 ORDER BY position LIMIT ?3",
-            record::COLUMNS
-        );
-        let from = i64::try_from(self.from).unwrap_or(i64::MAX);
-        let (mut letters, mut bytes) = (Vec::new(), 0);
-        reader.db.scan(&sql, &values![id], from, max, |row| {
-            let position: i64 = row.get(0)?;
-            let message = record::message(row, position as u64, 5)?;
-            bytes += record::message_bytes(&message);
-            letters.push(DeadLetter {
-                message,
-                at: row.get(1)?,
-                cause: cause(row.get(2)?),
-                reason: row.get(3)?,
-                attempts: row.get(4)?,
-            });
-            Ok((bytes < ANSWER_BYTES).then_some(position + 1))
-        })?;
-        Ok(letters)
     }
 }

@@ -18,12 +18,14 @@ use crate::{
     },
 };
 
+mod dedupe;
+
 /// The furthest a message can be put off.
 const DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// Bytes of one answer that reads messages.
 pub(super) const ANSWER_BYTES: usize = 4 << 20;
 /// Rows that one round of tidying removes.
-const TIDY_ROWS: usize = 1000;
+pub(super) const TIDY_ROWS: usize = 1000;
 /// Topics that one round of tidying looks at.
 const TIDY_TOPICS: usize = 100;
 /// Delayed messages that one commit takes into the log.
@@ -39,6 +41,8 @@ pub(super) struct Live {
     /// Bytes ever appended.
     total: u64,
     last_at: Wall,
+    /// The number of the dedupe id that was remembered last, once it is known.
+    pub(super) dedupe_last: Option<u64>,
 }
 
 /// The topics that were used since the start or the last rollback.
@@ -56,7 +60,7 @@ impl Topics {
 }
 
 const SETTINGS: &str = "retention_age, retention_bytes, retain_unconsumed, compact, compact_lag, \
-     tombstone_for, priorities, ageing, dedupe_window, relaxed, collect";
+     tombstone_for, priorities, ageing, dedupe_window, relaxed, collect, dedupe_max";
 
 fn settings(row: &impl Row, at: usize) -> Result<Settings, Error> {
     Ok(Settings {
@@ -71,6 +75,7 @@ fn settings(row: &impl Row, at: usize) -> Result<Settings, Error> {
         dedupe_window: row.get(at + 8)?,
         relaxed: row.get(at + 9)?,
         collect: collecting::stored(row.get(at + 10)?)?,
+        dedupe_max: row.get(at + 11)?,
     })
 }
 
@@ -92,6 +97,7 @@ fn load(db: &impl Db, name: &str) -> Result<Live, Error> {
             total: row.get(2)?,
             last_at: row.get(3)?,
             settings: settings(row, 4)?,
+            dedupe_last: None,
         })
     })?;
     let mut live = found.ok_or_else(|| Error::missing("topic", name))?;
@@ -156,7 +162,7 @@ pub(super) fn resolve(db: &impl Db, live: (i64, u64), from: From) -> Result<u64,
     }
 }
 
-fn describe(db: &impl Db, name: &str) -> Result<Topic, Error> {
+fn describe(db: &impl Db, now: Wall, name: &str) -> Result<Topic, Error> {
     let live = load(db, name)?;
     let first = first_from(db, live.id, 0)?;
     let mut bytes = 0;
@@ -173,7 +179,9 @@ fn describe(db: &impl Db, name: &str) -> Result<Topic, Error> {
         db.one("SELECT count(*) FROM delayed WHERE topic = ?1", &values![live.id], |row| {
             row.get(0)
         })?;
+    let dedupe_since = dedupe::cut_short(db, live.id, &live.settings, now)?;
     Ok(Topic {
+        dedupe_since,
         name: name.to_owned(),
         settings: live.settings,
         first: first.map_or(live.next, |(position, ..)| position),
@@ -238,13 +246,7 @@ impl<D: Db> Tx<D> {
         let id = self.topic(topic)?.id;
         self.check_message(&settings, message)?;
         if let Some(dedupe) = &message.dedupe_id {
-            let since = self.now - settings.dedupe_window;
-            let place: Option<i64> = self.db.find(
-                "SELECT place FROM dedupe WHERE topic = ?1 AND id = ?2 AND at > ?3",
-                &values![id, dedupe, since],
-                |row| row.get(0),
-            )?;
-            if let Some(place) = place {
+            if let Some(place) = self.remembered(topic, dedupe)? {
                 return Ok(Published { place: place_of(place), duplicate: true });
             }
         }
@@ -257,11 +259,7 @@ impl<D: Db> Tx<D> {
                 Place::Log(position) => position as i64,
                 Place::Delayed(number) => -(number as i64),
             };
-            self.db.write(
-                "INSERT INTO dedupe (topic, id, at, place) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (topic, id) DO UPDATE SET at = excluded.at, place = excluded.place",
-                &values![id, dedupe, self.now, place],
-            )?;
+            self.remember(topic, dedupe, place)?;
         }
         Ok(Published { place, duplicate: false })
     }
@@ -456,7 +454,7 @@ impl<D: Db> Tx<D> {
         let mut more = false;
         if self.topics.1.0.is_empty() {
             more |= self.tidy_deleted()?;
-            more |= self.tidy_state()? + self.tidy_leases()? >= TIDY_ROWS;
+            more |= self.tidy_state()? + self.tidy_leases()? + self.tidy_letters()? >= TIDY_ROWS;
         }
         let mut rows = false;
         for name in &names {
@@ -512,13 +510,7 @@ impl<D: Db> Tx<D> {
             keep_from = keep_from.min(self.lowest_unsettled(id, next)?);
         }
         let mut removed = self.expire(name, &live, keep_from)?;
-        removed += self.db.count(
-            &format!(
-                "DELETE FROM dedupe WHERE (topic, id) IN (SELECT topic, id FROM dedupe
-                 WHERE topic = ?1 AND at <= ?2 LIMIT {TIDY_ROWS})"
-            ),
-            &values![id, now - settings.dedupe_window],
-        )?;
+        removed += self.tidy_dedupe(name)?;
         if settings.compact {
             removed += self.compact(id)?;
         }
@@ -602,13 +594,13 @@ impl Apply for PutTopic {
         // An upsert would use up an id each time, and there are only so many.
         let sql = if existing.is_some() {
             format!(
-                "UPDATE topics SET ({SETTINGS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                "UPDATE topics SET ({SETTINGS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                  WHERE name = ?1"
             )
         } else {
             format!(
                 "INSERT INTO topics (name, {SETTINGS})
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
             )
         };
         tx.db.write(
@@ -626,12 +618,13 @@ impl Apply for PutTopic {
                 s.dedupe_window,
                 s.relaxed,
                 collecting::text(&s.collect).as_deref(),
+                s.dedupe_max,
             ],
         )?;
         tx.topics.0.remove(&self.name);
         tx.collectors.forget();
         tx.tell_topic(&self.name);
-        describe(&tx.db, &self.name)
+        describe(&tx.db, tx.now, &self.name)
     }
 }
 
@@ -677,7 +670,7 @@ impl Apply for CancelDelayed {
 
 impl Look for GetTopic {
     fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Topic, Error> {
-        describe(reader.db, &self.name)
+        describe(reader.db, reader.now, &self.name)
     }
 }
 
@@ -685,7 +678,7 @@ impl Look for ListTopics {
     fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Topic>, Error> {
         let sql = "SELECT name FROM topics WHERE name IS NOT NULL ORDER BY name";
         let names: Vec<String> = reader.db.all(sql, &[], |row| row.get(0))?;
-        names.iter().map(|name| describe(reader.db, name)).collect()
+        names.iter().map(|name| describe(reader.db, reader.now, name)).collect()
     }
 }
 

@@ -17,6 +17,7 @@ macro_rules! cases {
 }
 
 pub(crate) mod aggregates;
+pub(crate) mod bounds;
 pub(crate) mod collecting;
 pub(crate) mod exclusive;
 pub(crate) mod filters;
@@ -139,6 +140,7 @@ macro_rules! suite {
         crate::conformance::filters::suite!($open);
         crate::conformance::exclusive::suite!($open);
         crate::conformance::collecting::suite!($open);
+        crate::conformance::bounds::suite!($open);
         crate::conformance::streams::suite!($open);
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);

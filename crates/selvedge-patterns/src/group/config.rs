@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::Letters;
 use crate::{backoff, config::ConfigError, filter::Filter, limit, random::Rng};
 
 /// How a group hands out messages.
@@ -33,6 +34,8 @@ pub struct Config {
     /// if it shows itself to be gone for so long. Default everyone who asks;
     /// 1 s to 1 h.
     pub exclusive: Option<Duration>,
+    /// How many dead letters it keeps.
+    pub letters: Letters,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
             rate: None,
             filter: None,
             exclusive: None,
+            letters: Letters::default(),
         }
     }
 }
@@ -87,6 +91,7 @@ impl Config {
             "exclusive",
             "must be between 1 s and 1 h",
         )?;
+        self.letters.validate()?;
         self.rate.map_or(Ok(()), |rate| rate.validate())?;
         self.filter.as_ref().map_or(Ok(()), Filter::validate)
     }

@@ -88,6 +88,7 @@ impl Group {
         }
         if let Some(letters) = key.and_then(|key| self.parked.get_mut(key)) {
             *letters += 1;
+            self.letters += 1;
             return Offer::Dead(Cause::BehindKey);
         }
         self.first_delivery(now, fence, position, key)

@@ -291,3 +291,36 @@ fn a_rate_spaces_deliveries_and_repeats_alike() {
     assert_eq!(group.offer(at(1), 4, 3, None), Offer::Full);
     deliver(group.offer(at(2), 4, 3, None));
 }
+
+#[test]
+fn a_group_with_too_many_dead_letters_stands_still_until_they_are_looked_at() {
+    let letters = Letters { max: Some(2), ..Letters::default() };
+    let mut group = group(Config { letters, lease: Duration::from_secs(5), ..Config::default() });
+    let held: Vec<Receipt> = (1..=4).map(|n| deliver(group.offer(at(0), n, n, None))).collect();
+    for receipt in &held[..2] {
+        group.settle(at(1), *receipt, Verdict::Park, &mut rng()).unwrap();
+    }
+    assert_eq!((group.letters(), group.offer(at(1), 9, 9, None)), (2, Offer::Full));
+    assert_eq!(group.wake(at(9), 9), None, "what ran out waits too");
+    let late = group.settle(at(9), held[2], Verdict::Ack, &mut rng());
+    assert_eq!(late, Ok(Settled::Acked), "and may still be answered");
+    group.settle(at(9), held[3], Verdict::Park, &mut rng()).unwrap();
+    assert_eq!(group.letters(), 3, "what was in hand is kept beyond the bound");
+    group.discard(None);
+    assert_eq!(group.offer(at(9), 9, 9, None), Offer::Full);
+    group.redrive(at(9), 2, None);
+    assert_eq!(due(group.wake(at(9), 9)).position, 2);
+    deliver(group.offer(at(9), 10, 10, None));
+}
+
+#[test]
+fn a_bound_that_drops_says_how_many() {
+    let drop = Letters { max: Some(2), full: Full::DropOldest, age: None };
+    assert_eq!((drop.excess(2), drop.excess(5), drop.hold(5)), (0, 3, false));
+    assert_eq!((Letters::default().excess(1 << 40), Letters::default().hold(100_000)), (0, true));
+    let none = Letters { max: None, ..Letters::default() };
+    assert!(!none.hold(u64::MAX));
+    let wrong = Letters { max: Some(0), ..Letters::default() };
+    let wrong = Config { letters: wrong, ..Config::default() };
+    assert_eq!(wrong.validate().unwrap_err().key, "dead_letters_max");
+}

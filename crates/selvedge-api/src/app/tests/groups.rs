@@ -38,3 +38,28 @@ async fn an_exclusive_group_serves_one_consumer_at_a_time() {
     let stale = json!({"ids": [got["messages"][0]["id"]]});
     assert_eq!(world.json("POST", &format!("{group}/ack"), stale).await.code(), "SV0414");
 }
+
+#[tokio::test]
+async fn a_group_full_of_dead_letters_says_so() {
+    let world = world().await;
+    world.queue().await;
+    let group = "/v1/topics/t/groups/d";
+    let bound = json!({"dead_letters_max": 1, "dead_letters_full": "hold"});
+    world.ok("PUT", group, bound).await;
+    let batch = json!({"messages": [{"data": "a"}, {"data": "b"}]});
+    world.ok("POST", "/v1/topics/t/batch", batch).await;
+    let receive = format!("{group}/receive?max=1");
+    let got = world.ok("POST", &receive, Value::Null).await;
+    let park = json!({"ids": [got["messages"][0]["id"]]});
+    world.ok("POST", &format!("{group}/park"), park).await;
+    assert_eq!(world.ok("POST", &receive, Value::Null).await, json!({"messages": []}));
+    let status = world.ok("GET", group, Value::Null).await;
+    let seen = (&status["dead_letters_full"], &status["dead_letters_max"], &status["dropped"]);
+    assert_eq!(seen, (&json!(true), &json!(1), &json!(0)));
+    world.ok("POST", &format!("{group}/dead-letters/discard"), json!({})).await;
+    assert_eq!(world.ok("POST", &receive, Value::Null).await["messages"][0]["data"], "b");
+    assert_eq!(
+        world.json("PUT", group, json!({"dead_letters_full": "lose"})).await.code(),
+        "SV0440"
+    );
+}

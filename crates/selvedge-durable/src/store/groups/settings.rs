@@ -6,7 +6,7 @@ use selvedge_patterns::limit;
 
 use crate::{
     Error,
-    group::Config,
+    group::{Config, Full, Letters},
     store::{
         driver::{Row, Value},
         filtered,
@@ -15,10 +15,11 @@ use crate::{
 
 /// The columns, in the order of [`read`] and [`write`].
 pub(super) const COLUMNS: &str = "lease, attempts, ordered, in_flight_max, exceptions_max, \
-     retry_base, retry_cap, rate_count, rate_per, rate_burst, filter, exclusive";
+     retry_base, retry_cap, rate_count, rate_per, rate_burst, filter, \
+     exclusive, letters_max, letters_drop, letters_age";
 
 /// How many there are.
-const COUNT: usize = 12;
+const COUNT: usize = 15;
 
 /// `?from, …`: a parameter for each column.
 pub(super) fn parameters(from: usize) -> String {
@@ -46,6 +47,11 @@ pub(super) fn read(row: &impl Row, at: usize) -> Result<Config, Error> {
         rate,
         filter: filtered::stored(row.get(at + 10)?)?,
         exclusive: Some(row.get::<Duration>(at + 11)?).filter(|ttl| !ttl.is_zero()),
+        letters: Letters {
+            max: row.get(at + 12)?,
+            full: if row.get(at + 13)? { Full::DropOldest } else { Full::Hold },
+            age: row.get(at + 14)?,
+        },
     })
 }
 
@@ -65,5 +71,8 @@ pub(super) fn write<'a>(config: &Config, filter: Option<&'a str>) -> [Value<'a>;
         rate.map_or(0, |it| it.burst).into(),
         filter.into(),
         config.exclusive.unwrap_or_default().into(),
+        config.letters.max.into(),
+        (config.letters.full == Full::DropOldest).into(),
+        config.letters.age.into(),
     ]
 }

@@ -42,6 +42,8 @@ pub(super) fn status(db: &impl Db, now: Wall, topic: &str, group: &str) -> Resul
         Some(position) => fetch(db, topic_id, id, position)?.map(|message| message.at),
         None => None,
     };
+    let dropped =
+        db.one("SELECT dropped FROM groups WHERE id = ?1", &values![id], |row| row.get(0))?;
     let dead = db.one(
         "SELECT count(*) FROM dead_letters WHERE grp = ?1 AND redriven = 0",
         &values![id],
@@ -58,6 +60,7 @@ pub(super) fn status(db: &impl Db, now: Wall, topic: &str, group: &str) -> Resul
         in_flight,
         waiting,
         dead,
+        dropped,
         oldest: floor_at.into_iter().chain(unseen_at).min(),
         attempts_most,
     })
