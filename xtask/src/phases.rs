@@ -108,6 +108,22 @@ pub(crate) fn test(root: &Path, scope: Scope) -> ExitCode {
     phases.cargo("doctests", &["test", "--workspace", "--doc"], &[]);
     if !scope.quick {
         phases.cargo(
+            "power cuts, the long set",
+            &[
+                "test",
+                "--profile",
+                "long",
+                "--package",
+                "selvedge-durable",
+                "--test",
+                "it",
+                "power::",
+                "--",
+                "--test-threads=1",
+            ],
+            &[("SELVEDGE_LONG", "1")],
+        );
+        phases.cargo(
             "kill loop, the long one",
             &["test", "--package", "selvedge-durable", "--test", "it", "crash::"],
             &[("SELVEDGE_LONG", "1")],

@@ -56,6 +56,10 @@ async fn acts_as_the_follower() {
             appending.execute(Append { writes: vec![write] }).await.unwrap();
         }
     });
+    // Whoever is killed has done something, however busy the machine is.
+    while store.execute(ReadEvents { after: 120, max: 1 }).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
     println!("\nbegun");
     let follower = Follower::new(store.clone(), Source::Events).batch(5);
     let follower = follower.polling(Duration::from_millis(1));
