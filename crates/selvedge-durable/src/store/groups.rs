@@ -549,6 +549,10 @@ impl Apply for Settle {
             }
             let answer = tx.settle(&mut live, reply)?;
             if let (true, Err(stale)) = (self.strict, &answer) {
+                if answers.is_empty() {
+                    // Nothing has changed: the group need not be read again.
+                    tx.put_back(live)?;
+                }
                 return Err(Error::Stale(*stale));
             }
             answers.push(answer);

@@ -167,8 +167,7 @@ impl Waiting {
                 self.deadlines.remove(&(waiter.until, waiter.number, door.clone()));
                 continue;
             }
-            let answer =
-                tx.alone(|tx| waiter.operation.clone().apply(tx)).map(|answer| vec![answer]);
+            let answer = tx.alone_one(waiter.operation.clone());
             if !served(&answer) {
                 // Of consumers with names one may be served and the others not.
                 let named = waiter.consumer().is_some();
@@ -220,7 +219,7 @@ impl Waiting {
                 && let Some(waiter) = queue.remove(place)
             {
                 self.count -= 1;
-                let answer = tx.alone(|tx| waiter.operation.apply(tx)).map(|answer| vec![answer]);
+                let answer = tx.alone_one(waiter.operation);
                 answers.push((waiter.reply, answer));
             }
             if queue.is_empty() {

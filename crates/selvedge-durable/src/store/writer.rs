@@ -122,14 +122,36 @@ impl<D: Db> Tx<D> {
         &mut self,
         apply: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let undone = self.undoing(apply);
+        if undone.is_err() {
+            self.forget();
+        }
+        undone
+    }
+
+    /// Applies one operation in a savepoint.
+    pub(super) fn alone_one(&mut self, operation: Operation) -> Result<Vec<Answer>, Error> {
+        if operation.fails_without_trace() {
+            return self.undoing(|tx| operation.apply(tx)).map(|answer| vec![answer]);
+        }
+        self.alone(|tx| operation.apply(tx)).map(|answer| vec![answer])
+    }
+
+    /// Applies in a savepoint, and leaves it to the caller what memory says after a failure.
+    fn undoing<T>(
+        &mut self,
+        apply: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.db.savepoint()?;
         match apply(self) {
-            Ok(answer) => {
-                self.db.release()?;
-                Ok(answer)
-            }
+            Ok(answer) => match self.db.release() {
+                Ok(()) => Ok(answer),
+                Err(error) => {
+                    self.forget();
+                    Err(error)
+                }
+            },
             Err(error) => {
-                self.forget();
                 // A failure of the disk may have ended the whole transaction.
                 if self.db.in_transaction() {
                     self.db.undo()?;
@@ -141,6 +163,28 @@ impl<D: Db> Tx<D> {
                 Err(error)
             }
         }
+    }
+}
+
+impl Operation {
+    /// Whether memory says of the store what is true after this failed: it changes
+    /// nothing of what is kept there, or only a group that it took out and puts
+    /// back when all is done. A lease that is held and a receipt that is stale are
+    /// everyday answers, and must not cost everybody what memory has of their groups.
+    const fn fails_without_trace(&self) -> bool {
+        matches!(
+            self,
+            Self::Receive(_)
+                | Self::Settle(_)
+                | Self::Extend(_)
+                | Self::Acquire(_)
+                | Self::Renew(_)
+                | Self::Release(_)
+                | Self::CheckFence(_)
+                | Self::PutState(_)
+                | Self::DeleteState(_)
+                | Self::Append(_)
+        )
     }
 }
 
@@ -322,12 +366,12 @@ impl<D: Db> Writer<D> {
     }
 
     fn one(&mut self, job: Job) -> Result<(), Error> {
-        let Job { operations, reply } = job;
+        let Job { mut operations, reply } = job;
         if let [operation] = &operations[..]
             && let Some(patience) = operation.patience()
         {
-            let again = operation.clone();
-            let answer = self.tx.alone(|tx| tx.all(operations));
+            let answer = self.tx.alone_one(operation.clone());
+            let again = operations.into_iter().next().ok_or(Error::Closed)?;
             self.waiting.or_wait(
                 &mut self.tx,
                 again,
@@ -342,9 +386,14 @@ impl<D: Db> Writer<D> {
             // It is done whole or not at all by itself.
             let answer = self.tx.all(operations);
             if answer.is_err() {
-                self.tx.forget();
+                // It counted the message already.
+                self.tx.topics.forget();
             }
             answer
+        } else if operations.len() == 1
+            && let Some(operation) = operations.pop()
+        {
+            self.tx.alone_one(operation)
         } else {
             self.tx.alone(|tx| tx.all(operations))
         };

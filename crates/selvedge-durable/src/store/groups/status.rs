@@ -45,7 +45,8 @@ pub(super) fn status(db: &impl Db, now: Wall, topic: &str, group: &str) -> Resul
     let dropped =
         db.one("SELECT dropped FROM groups WHERE id = ?1", &values![id], |row| row.get(0))?;
     let dead = db.one(
-        "SELECT count(*) FROM dead_letters WHERE grp = ?1 AND redriven = 0",
+        "SELECT (SELECT count(*) FROM dead_letters WHERE grp = ?1)
+             - (SELECT count(*) FROM dead_letters WHERE grp = ?1 AND redriven = 1)",
         &values![id],
         |row| row.get(0),
     )?;
