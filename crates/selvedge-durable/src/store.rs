@@ -10,6 +10,7 @@ pub(crate) mod driver;
 mod filtered;
 mod groups;
 mod leases;
+mod leavings;
 pub(crate) mod record;
 mod schedules;
 pub(crate) mod state;

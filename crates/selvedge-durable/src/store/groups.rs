@@ -15,6 +15,7 @@ use super::{
     Apply,
     driver::{Db, Row, values},
     filtered,
+    leavings::LETTERS,
     record::{self, row_id},
     topics::{ANSWER_BYTES, check_name, resolve, topic_id},
     writer::Tx,
@@ -242,12 +243,16 @@ impl<D: Db> Tx<D> {
     }
 
     pub(super) fn drop_groups(&mut self, topic: i64) -> Result<(), Error> {
-        for table in ["cursors", "exceptions", "dead_letters"] {
+        for table in ["cursors", "exceptions"] {
             let sql = format!(
                 "DELETE FROM {table} WHERE grp IN (SELECT id FROM groups WHERE topic = ?1)"
             );
             self.db.write(&sql, &values![topic])?;
         }
+        let sql = format!(
+            "INSERT INTO leavings (kind, id) SELECT {LETTERS}, id FROM groups WHERE topic = ?1"
+        );
+        self.db.write(&sql, &values![topic])?;
         self.db.write("DELETE FROM groups WHERE topic = ?1", &values![topic])?;
         self.groups.forget();
         Ok(())
@@ -511,9 +516,11 @@ fn put_cursors(db: &impl Db, id: i64, start: u64, priorities: bool) -> Result<()
 impl Apply for DeleteGroup {
     fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let (topic, id) = tx.group_numbers(&self.topic, &self.group)?;
-        for table in ["cursors", "exceptions", "dead_letters"] {
+        for table in ["cursors", "exceptions"] {
             tx.db.write(&format!("DELETE FROM {table} WHERE grp = ?1"), &values![id])?;
         }
+        // There may be more letters than one commit can take: they go bit by bit.
+        tx.db.write("INSERT INTO leavings (kind, id) VALUES (?1, ?2)", &values![LETTERS, id])?;
         tx.db.write("DELETE FROM groups WHERE id = ?1", &values![id])?;
         tx.groups.forget();
         tx.freed.push((topic, id));

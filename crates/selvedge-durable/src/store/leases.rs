@@ -46,10 +46,13 @@ impl<D: Db> Tx<D> {
         Ok(load(&self.db, resource)?.next_wakeup())
     }
 
-    /// Removes permits that ended: their tokens are never given again.
+    /// Removes permits that ended, a bounded number of them: their tokens are never given again.
     pub(super) fn tidy_leases(&self) -> Result<usize, Error> {
-        let removed = self.db.count("DELETE FROM holders WHERE until <= ?1", &values![self.now])?;
-        Ok(removed)
+        self.db.count(
+            "DELETE FROM holders WHERE (resource, token) IN
+                 (SELECT resource, token FROM holders WHERE until <= ?1 ORDER BY until LIMIT 1000)",
+            &values![self.now],
+        )
     }
 }
 

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use super::{
     Apply, Look, Reader,
     driver::{Db, Row, values},
+    leavings::EVENTS,
     record::checksum,
-    topics::{ANSWER_BYTES, check_name},
+    topics::{ANSWER_BYTES, TIDY_ROWS, check_name},
     writer::Tx,
 };
 use crate::{
@@ -117,10 +118,13 @@ impl<D: Db> Tx<D> {
              ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             &values![last],
         )?;
-        self.db.write(
-            "DELETE FROM events WHERE stream = ?1 AND version < ?2",
-            &values![ends.id, before],
-        )?;
+        // There may be more than one commit can take: none of them is seen from here on.
+        if self.remove_events_below(ends.id, before as i64)? >= TIDY_ROWS {
+            self.db.write(
+                "INSERT INTO leavings (kind, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                &values![EVENTS, ends.id],
+            )?;
+        }
         self.db.write("UPDATE streams SET first = ?2 WHERE id = ?1", &values![ends.id, before])?;
         Ok(())
     }
@@ -171,6 +175,9 @@ impl<D: Db> Tx<D> {
         };
         let Some(from) = from else { return Ok(None) };
         let Some(ends) = ends(&self.db, &write.stream)? else { return Ok(None) };
+        if from < ends.first {
+            return Ok(None);
+        }
         let mut last = None;
         for (version, event) in (from..=u64::MAX).zip(&write.events) {
             let Some(id) = &event.id else { return Ok(None) };
@@ -324,14 +331,14 @@ impl Look for ReadStream {
         let (ends, last) = live(reader.db, &self.stream)?;
         let (compare, order) = if self.backwards { ("<=", "DESC") } else { (">=", "ASC") };
         let sql = format!(
-            "SELECT {COLUMNS} FROM events e WHERE e.stream = ?1 AND e.version {compare} ?2
-             ORDER BY e.version {order} LIMIT ?3"
+            "SELECT {COLUMNS} FROM events e WHERE e.stream = ?1 AND e.version >= ?2
+             AND e.version {compare} ?3 ORDER BY e.version {order} LIMIT ?4"
         );
         let from = i64::try_from(self.from).unwrap_or(i64::MAX);
         let max = self.max.min(reader.config.items_max);
         let step = if self.backwards { -1 } else { 1 };
         let (mut events, mut bytes) = (Vec::new(), 0);
-        reader.db.scan(&sql, &values![ends.id], from, max, |row| {
+        reader.db.scan(&sql, &values![ends.id, ends.first], from, max, |row| {
             let event = event(row, self.stream.clone())?;
             bytes += event_bytes(&event);
             let next = event.version as i64 + step;
@@ -346,7 +353,7 @@ impl Look for ReadEvents {
     fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Event>, Error> {
         let sql = format!(
             "SELECT {COLUMNS}, s.name FROM events e JOIN streams s ON s.id = e.stream
-             WHERE e.position > ?1 ORDER BY e.position LIMIT ?2"
+             WHERE e.position > ?1 AND e.version >= s.first ORDER BY e.position LIMIT ?2"
         );
         let after = i64::try_from(self.after).unwrap_or(i64::MAX);
         let max = self.max.min(reader.config.items_max);

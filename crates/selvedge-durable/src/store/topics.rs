@@ -453,7 +453,7 @@ impl<D: Db> Tx<D> {
         let names: Vec<String> = self.db.all(&sql, &values![&self.topics.1.0], |row| row.get(0))?;
         let mut more = false;
         if self.topics.1.0.is_empty() {
-            more |= self.tidy_deleted()?;
+            more |= self.tidy_deleted()? | self.tidy_leavings()?;
             more |= self.tidy_state()? + self.tidy_leases()? + self.tidy_letters()? >= TIDY_ROWS;
         }
         let mut rows = false;
@@ -467,24 +467,6 @@ impl<D: Db> Tx<D> {
             self.topics.1.0 = last.cloned().unwrap_or_default();
         }
         Ok(more | rows)
-    }
-
-    fn tidy_deleted(&self) -> Result<bool, Error> {
-        let topic: Option<i64> =
-            self.db
-                .find("SELECT id FROM topics WHERE name IS NULL LIMIT 1", &[], |row| row.get(0))?;
-        let Some(id) = topic else { return Ok(false) };
-        let removed = self.db.count(
-            &format!(
-                "DELETE FROM messages WHERE id IN (SELECT id FROM messages
-                 WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT {TIDY_ROWS})"
-            ),
-            &values![row_id(id, 0), row_id(id + 1, 0)],
-        )?;
-        if removed == 0 {
-            self.db.write("DELETE FROM topics WHERE id = ?1", &values![id])?;
-        }
-        Ok(true)
     }
 
     fn tidy_topic(&mut self, name: &str) -> Result<bool, Error> {
@@ -534,10 +516,13 @@ impl<D: Db> Tx<D> {
             &values![row_id(live.id, first), row_id(live.id, end)],
         )?;
         if live.settings.priorities {
-            self.db.write(
-                "DELETE FROM lanes WHERE topic = ?1 AND position < ?2",
-                &values![live.id, end],
-            )?;
+            // Lane by lane, or every message of the topic is looked at each time.
+            for lane in 0..=9_u8 {
+                self.db.write(
+                    "DELETE FROM lanes WHERE topic = ?1 AND priority = ?2 AND position < ?3",
+                    &values![live.id, lane, end],
+                )?;
+            }
         }
         Ok(removed)
     }
@@ -632,9 +617,6 @@ impl Apply for DeleteTopic {
     fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let id = tx.topic(&self.name)?.id;
         tx.drop_groups(id)?;
-        for table in ["lanes", "dedupe", "latest", "superseded", "delayed"] {
-            tx.db.write(&format!("DELETE FROM {table} WHERE topic = ?1"), &values![id])?;
-        }
         tx.db.write("UPDATE topics SET name = NULL WHERE id = ?1", &values![id])?;
         tx.topics.0.remove(&self.name);
         tx.collectors.forget();

@@ -164,7 +164,8 @@ fn missing_events<D: Db>(db: &D, named: &mut Named) -> Result<(), Error> {
     })
 }
 
-/// Statements that count what cannot be, with what to say of it.
+/// Statements that count what cannot be, with what to say of it. Dead letters of a
+/// group that is gone, and events below their stream's first, can be: see `leavings`.
 const DANGLING: &[(&str, &str)] = &[
     (
         "SELECT count(*) FROM exceptions e WHERE NOT EXISTS (SELECT 1 FROM groups g WHERE g.id = e.grp)",
@@ -173,10 +174,6 @@ const DANGLING: &[(&str, &str)] = &[
     (
         "SELECT count(*) FROM cursors c WHERE NOT EXISTS (SELECT 1 FROM groups g WHERE g.id = c.grp)",
         "cursors of groups that are not there",
-    ),
-    (
-        "SELECT count(*) FROM dead_letters d WHERE NOT EXISTS (SELECT 1 FROM groups g WHERE g.id = d.grp)",
-        "dead letters of groups that are not there",
     ),
     (
         "SELECT count(*) FROM groups g WHERE NOT EXISTS (SELECT 1 FROM topics t WHERE t.id = g.topic)",

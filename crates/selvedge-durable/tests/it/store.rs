@@ -298,3 +298,129 @@ async fn the_active_consumer_stays_so_through_a_restart() {
     world.settle("t", "g", &held[0], Verdict::Ack).await;
     assert_eq!(texts(&world.run(crate::conformance::exclusive::by("one", 1)).await), ["b"]);
 }
+
+/// Rows of a table, seen from outside.
+fn rows_of(path: &Path, table: &str) -> i64 {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_removed_goes_bit_by_bit_and_whole() {
+    use selvedge_durable::{
+        group::{PutGroup, Receive, Reply, Settle, Verdict},
+        stream::{Append, Expected, NewEvent, TruncateStream, Write},
+        topic::{DeleteTopic, From, NewMessage, Publish, PutTopic, Settings},
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let clock = Arc::new(ManualClock::new(selvedge_patterns::wall::Wall::from_secs(1_800_000_000)));
+    let config = Config { clock: clock.clone(), ..Config::new(&path) };
+    let store = Sqlite::open(config).unwrap();
+    let (topic, group) = ("t".to_owned(), "g".to_owned());
+    let settings = Settings { priorities: true, ..Settings::default() };
+    store.execute(PutTopic { name: topic.clone(), settings }).await.unwrap();
+    let put = PutGroup {
+        topic: topic.clone(),
+        group: group.clone(),
+        config: Default::default(),
+        from: From::First,
+    };
+    store.execute(put).await.unwrap();
+    let message = |n: u32| NewMessage {
+        payload: Some(bytes::Bytes::from_static(b"x")),
+        dedupe_id: Some(n.to_string()),
+        ..NewMessage::default()
+    };
+    let messages = (0..2_500).map(message).collect();
+    store.execute(Publish { topic: topic.clone(), messages }).await.unwrap();
+    let receive = Receive {
+        topic: topic.clone(),
+        group: group.clone(),
+        max: 2_500,
+        lease: None,
+        wait: Duration::ZERO,
+        consumer: None,
+    };
+    let deliveries = store.execute(receive).await.unwrap();
+    let replies = deliveries.iter().map(|it| Reply {
+        receipt: it.receipt,
+        verdict: Verdict::Park,
+        reason: None,
+    });
+    let replies = replies.collect();
+    store.execute(Settle { topic: topic.clone(), group, replies, strict: false }).await.unwrap();
+    assert_eq!(rows_of(&path, "dead_letters"), 2_500);
+    let event = NewEvent { kind: "x".to_owned(), ..NewEvent::default() };
+    let write =
+        Write { stream: "s".to_owned(), expected: Expected::Any, events: vec![event; 2_500] };
+    store.execute(Append { writes: vec![write] }).await.unwrap();
+    store.execute(TruncateStream { stream: "s".to_owned(), before: 2_499 }).await.unwrap();
+    store.execute(DeleteTopic { name: topic }).await.unwrap();
+    // The deletion itself touched next to nothing.
+    assert_eq!(rows_of(&path, "dead_letters"), 2_500);
+    assert_eq!(rows_of(&path, "events"), 1_500);
+    drop(store);
+    let config = Config { clock: clock.clone(), ..Config::new(&path) };
+    assert_eq!(verify(&config).unwrap(), [] as [String; 0], "what is left is no damage");
+    let store = Sqlite::open(config).unwrap();
+    for _ in 0..20 {
+        clock.advance(Duration::from_secs(60));
+        TestEngine::wake(&store).await;
+    }
+    for table in ["messages", "lanes", "dedupe", "dead_letters", "leavings", "topics", "groups"] {
+        assert_eq!(rows_of(&path, table), 0, "{table}");
+    }
+    assert_eq!(rows_of(&path, "events"), 1);
+}
+
+#[tokio::test]
+async fn one_request_drives_back_only_so_many_letters_but_whole_keys() {
+    use selvedge_durable::{
+        group::{Config as Group, PutGroup, Receive, Redrive, Reply, Settle, Verdict},
+        topic::{From, NewMessage, Publish, PutTopic, Settings},
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store =
+        Sqlite::open(Config { items_max: 2, ..Config::new(folder.path().join("s.db")) }).unwrap();
+    let (topic, group) = ("t".to_owned(), "g".to_owned());
+    store.execute(PutTopic { name: topic.clone(), settings: Settings::default() }).await.unwrap();
+    let config = Group { ordered: true, ..Group::default() };
+    let put = PutGroup { topic: topic.clone(), group: group.clone(), config, from: From::First };
+    store.execute(put).await.unwrap();
+    for key in ["a", "b", "c", "a", "c"] {
+        let message = NewMessage {
+            key: Some(key.to_owned()),
+            payload: Some(bytes::Bytes::from_static(b"x")),
+            ..NewMessage::default()
+        };
+        let publish = Publish { topic: topic.clone(), messages: vec![message] };
+        store.execute(publish).await.unwrap();
+    }
+    let receive = || Receive {
+        topic: topic.clone(),
+        group: group.clone(),
+        max: 2,
+        lease: None,
+        wait: Duration::ZERO,
+        consumer: None,
+    };
+    for _ in 0..3 {
+        for delivery in store.execute(receive()).await.unwrap() {
+            let reply = Reply { receipt: delivery.receipt, verdict: Verdict::Park, reason: None };
+            let (topic, group) = (topic.clone(), group.clone());
+            store
+                .execute(Settle { topic, group, replies: vec![reply], strict: true })
+                .await
+                .unwrap();
+        }
+    }
+    let redrive = |positions: &[u64]| {
+        let (topic, group) = (topic.clone(), group.clone());
+        store.execute(Redrive { topic, group, positions: positions.to_vec() })
+    };
+    assert_eq!(redrive(&[1, 2, 3]).await.unwrap_err().code(), "SV0412");
+    assert_eq!(redrive(&[]).await.unwrap(), 3, "of `a` both, and `b`");
+    assert_eq!(redrive(&[3]).await.unwrap(), 2, "of `c` both");
+    assert_eq!(redrive(&[]).await.unwrap(), 0);
+}

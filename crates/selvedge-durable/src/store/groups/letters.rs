@@ -1,6 +1,6 @@
 //! Dead letters: what a group gave up on, kept with its message.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Live, fetch, numbers};
 use crate::{
@@ -163,31 +163,38 @@ impl<D: Db> Tx<D> {
         Ok(())
     }
 
-    /// Positions and keys of dead letters: those named, or all; with `whole_keys`
-    /// also those that share a key with one named.
+    /// Positions and keys of dead letters: those named, or the first as many as one
+    /// request may name; with `whole_keys` also those that share a key with one of them.
     pub(super) fn letters(
         &self,
         live: &Live,
         named: &[u64],
         whole_keys: bool,
-    ) -> Result<Vec<(u64, Option<String>)>, Error> {
-        let sql = "SELECT position, key FROM dead_letters
-             WHERE grp = ?1 AND redriven = 0 ORDER BY position";
-        let all: Vec<(u64, Option<String>)> =
-            self.db.all(sql, &values![live.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if named.is_empty() {
-            return Ok(all);
+    ) -> Result<BTreeMap<u64, Option<String>>, Error> {
+        let (size, max) = (named.len(), self.config.items_max);
+        if size > max {
+            return Err(Error::TooLarge { what: "a batch", size, max });
         }
-        let named: HashSet<u64> = named.iter().copied().collect();
-        let keys: HashSet<String> = all
-            .iter()
-            .filter(|(position, _)| whole_keys && named.contains(position))
-            .filter_map(|(_, key)| key.clone())
-            .collect();
-        let wanted = |(position, key): &(u64, Option<String>)| {
-            named.contains(position) || key.as_ref().is_some_and(|key| keys.contains(key))
+        let row = |row: &D::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let mut found: BTreeMap<u64, Option<String>> = if named.is_empty() {
+            let sql = "SELECT position, key FROM dead_letters
+                 WHERE grp = ?1 AND redriven = 0 ORDER BY position LIMIT ?2";
+            self.db.all(sql, &values![live.id, max], row)?.into_iter().collect()
+        } else {
+            let sql = "SELECT position, key FROM dead_letters
+                 WHERE grp = ?1 AND position = ?2 AND redriven = 0";
+            let find = |position: &u64| self.db.find(sql, &values![live.id, *position], row);
+            named.iter().filter_map(|it| find(it).transpose()).collect::<Result<_, _>>()?
         };
-        Ok(all.into_iter().filter(wanted).collect())
+        if whole_keys {
+            let keys: BTreeSet<String> = found.values().flatten().cloned().collect();
+            let sql = "SELECT position, key FROM dead_letters
+                 WHERE grp = ?1 AND key = ?2 AND redriven = 0";
+            for key in &keys {
+                found.extend(self.db.all(sql, &values![live.id, key], row)?);
+            }
+        }
+        Ok(found)
     }
 }
 

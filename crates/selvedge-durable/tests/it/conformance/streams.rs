@@ -13,6 +13,7 @@ cases!(
     several_streams_are_appended_together_or_not,
     a_repeated_append_is_answered_like_the_first,
     no_version_is_too_great_to_be_expected,
+    a_long_beginning_is_gone_at_once,
     reading_goes_both_ways,
     a_truncated_stream_keeps_its_versions,
     a_deleted_stream_comes_back_where_it_was,
@@ -201,4 +202,26 @@ pub(crate) async fn no_version_is_too_great_to_be_expected<E: TestEngine>(world:
         assert_eq!(refused.code(), "SV0420", "{version}");
     }
     assert_eq!(world.run(append("s", Expected::Exact(0), &["y"])).await.versions, [Some(1)]);
+}
+
+pub(crate) async fn a_long_beginning_is_gone_at_once<E: TestEngine>(world: &World<E>) {
+    // More than one commit removes.
+    let many = vec!["x"; 2_500];
+    world.run(append("s", Expected::None, &many)).await;
+    world.run(append("o", Expected::None, &["other"])).await;
+    world.run(TruncateStream { stream: "s".to_owned(), before: 2_400 }).await;
+    for _ in 0..4 {
+        let page = world.run(read("s", 0, false)).await;
+        assert_eq!((page.events.len(), page.events[0].version, page.last), (100, 2_400, 2_499));
+        assert_eq!(world.run(read("s", 2_450, true)).await.events.len(), 51);
+        let all = world.run(ReadEvents { after: 0, max: 1000 }).await;
+        assert_eq!((all.len(), all[0].position), (101, 2_401));
+        world.pass(Duration::from_secs(60)).await;
+    }
+    let delete = DeleteStream { stream: "s".to_owned(), expected: Expected::Exact(2_499) };
+    world.run(delete).await;
+    assert_eq!(world.fails(read("s", 0, false)).await.code(), "SV0410");
+    assert_eq!(world.run(ReadEvents { after: 0, max: 1000 }).await.len(), 1);
+    let again = world.run(append("s", Expected::None, &["y"])).await;
+    assert_eq!((again.versions, again.position), (vec![Some(2_500)], 2_502));
 }

@@ -7,6 +7,8 @@ use super::*;
 
 cases!(
     topics,
+    a_topic_that_was_removed_shows_nowhere,
+    a_refused_transaction_leaves_topic_and_group_as_they_were,
     positions_are_dense_and_reads_begin_anywhere,
     what_is_published_comes_back_whole,
     a_batch_is_published_whole_or_not_at_all,
@@ -275,4 +277,51 @@ pub(crate) async fn settings_that_shape_the_log_are_fixed<E: TestEngine>(world: 
     assert_eq!(error.code(), "SV0411");
     assert!(world.run(GetTopic { name: "t".to_owned() }).await.settings.relaxed);
     assert_eq!(world.publish("t", message("x")).await, Place::Log(1));
+}
+
+pub(crate) async fn a_topic_that_was_removed_shows_nowhere<E: TestEngine>(world: &World<E>) {
+    let settings = Settings { priorities: true, ..Settings::default() };
+    world.topic("t", settings.clone()).await;
+    world.group("t", "g", Config::default()).await;
+    let old = NewMessage { dedupe_id: Some("id".to_owned()), ..message("old") };
+    let later = Some(world.clock_now() + Duration::from_secs(90));
+    world.publish("t", old.clone()).await;
+    world.publish("t", NewMessage { deliver_at: later, ..message("later") }).await;
+    let delivery = world.receive("t", "g", 1).await.remove(0);
+    world.settle("t", "g", &delivery, Verdict::Park).await;
+    world.run(DeleteTopic { name: "t".to_owned() }).await;
+    for _ in 0..4 {
+        world.topic("t", settings.clone()).await;
+        world.group("t", "g", Config::default()).await;
+        assert_eq!(world.publish("t", old.clone()).await, Place::Log(1), "no duplicate");
+        assert_eq!(texts(&world.receive("t", "g", 9).await), ["old"]);
+        let status =
+            selvedge_durable::group::GetGroup { topic: "t".to_owned(), group: "g".to_owned() };
+        let status = world.run(status).await;
+        assert_eq!((status.dead, status.lag), (0, 1));
+        world.run(DeleteTopic { name: "t".to_owned() }).await;
+        world.pass(Duration::from_secs(60)).await;
+    }
+}
+
+pub(crate) async fn a_refused_transaction_leaves_topic_and_group_as_they_were<E: TestEngine>(
+    world: &World<E>,
+) {
+    use selvedge_durable::{Operation, lease::CheckFence};
+    world.topic("t", Settings::default()).await;
+    world.group("t", "g", Config::default()).await;
+    world.publish("t", message("a")).await;
+    let publish = Publish { topic: "t".to_owned(), messages: vec![message("never")] };
+    let fence = CheckFence { resource: "nobody".to_owned(), token: 1 };
+    let refused = world
+        .engine
+        .transact(vec![
+            Operation::Publish(publish),
+            Operation::Receive(receive("t", "g", 9)),
+            Operation::CheckFence(fence),
+        ])
+        .await;
+    assert_eq!(refused.unwrap_err().code(), "SV0431");
+    assert_eq!(world.publish("t", message("b")).await, Place::Log(2));
+    assert_eq!(texts(&world.receive("t", "g", 9).await), ["a", "b"]);
 }
