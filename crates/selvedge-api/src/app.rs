@@ -160,8 +160,11 @@ impl<E: Engine> Server<E> {
             request.headers_mut().insert(header::HOST, host);
         }
         let path = request.uri().path().to_owned();
-        let guarded =
-            operator::guard::check(&self.guard, request.method(), request.headers(), false);
+        // Following a group takes messages out of it: a page of another origin may
+        // not, though it asks with GET.
+        let acts = path.ends_with("/stream");
+        let method = if acts { &Method::POST } else { request.method() };
+        let guarded = operator::guard::check(&self.guard, method, request.headers(), false);
         let mut answer = match guarded {
             Err(problem) => problem.into_response(&path).map(Either::Left),
             Ok(()) => match self.respond(request, &path).await {
@@ -183,6 +186,11 @@ impl<E: Engine> Server<E> {
             .collect::<Result<_, _>>()?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let call = Call::new(self, request)?;
+        let allowed = openapi::methods(&segments);
+        if call.method == Method::OPTIONS && !allowed.is_empty() {
+            return Ok(allow(empty(), &allowed));
+        }
+        call.fence_is_heeded(&segments)?;
         match segments.as_slice() {
             ["openapi.json"] => Ok(json(&openapi::document())),
             ["v1", "topics", rest @ ..] => topics::route(call, rest).await,
@@ -211,7 +219,12 @@ struct Call<'a, E> {
 
 impl<'a, E: Engine> Call<'a, E> {
     fn new(server: &'a Server<E>, request: Request<Incoming>) -> Result<Self, Problem> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if head.method == Method::HEAD && !head.uri.path().ends_with("/stream") {
+            // What GET answers, without the body; and nothing that goes on for ever.
+            head.method = Method::GET;
+            head.headers.remove(header::ACCEPT);
+        }
         Ok(Self {
             engine: &server.engine,
             config: &server.config,
@@ -260,6 +273,21 @@ impl<'a, E: Engine> Call<'a, E> {
         parsed.map(Some).ok_or_else(problem)
     }
 
+    /// Refuses a precondition that would be passed over in silence.
+    fn fence_is_heeded(&self, path: &[&str]) -> Result<(), Problem> {
+        let heeded = match path {
+            ["v1", "state" | "streams", ..] => true,
+            ["v1", "append" | "transactions"] => true,
+            _ => self.method == Method::GET,
+        };
+        if heeded || !self.headers.contains_key("if-fence") {
+            return Ok(());
+        }
+        let detail = "`if-fence` has no meaning here; `/v1/transactions` takes it, or the \
+             operation `check_fence`, before any other operation";
+        Err(Problem::malformed(detail.to_owned()))
+    }
+
     fn not_here(&self) -> Problem {
         Problem::not_here(&self.method, &self.path)
     }
@@ -281,6 +309,13 @@ async fn or_draining<T>(
 
 async fn drain_begins(mut draining: watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
+}
+
+fn allow(mut answer: Answer, methods: &str) -> Answer {
+    if let Ok(value) = HeaderValue::try_from(methods) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    answer
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -87,6 +87,27 @@ pub(super) const PATHS: &[(&str, &str, &str)] = &[
     ("delete", "/v1/schedules/{name}", "remove a schedule"),
 ];
 
+/// The methods that a path takes, as `Allow` names them; nothing if there is no such path.
+pub(super) fn methods(path: &[&str]) -> String {
+    let is = |template: &str| {
+        let template = template.split('/').skip(1);
+        template.clone().count() == path.len()
+            && template.zip(path).all(|(named, real)| named.starts_with('{') || named == *real)
+    };
+    let mut methods: Vec<String> = PATHS
+        .iter()
+        .filter(|(_, template, _)| is(template))
+        .map(|(method, ..)| method.to_uppercase())
+        .collect();
+    if !methods.is_empty() {
+        methods.push("OPTIONS".to_owned());
+    }
+    if methods[..].iter().any(|method| method == "GET") && path.last() != Some(&"stream") {
+        methods.push("HEAD".to_owned());
+    }
+    methods.join(", ")
+}
+
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (method, path, summary) in PATHS {

@@ -5,7 +5,7 @@ use http_body_util::{Either, Full};
 use selvedge_durable::Error;
 use serde_json::{Value, json};
 
-use super::Answer;
+use super::{Answer, openapi};
 
 /// One thing that went wrong with a request to the app API.
 #[derive(Clone, Debug)]
@@ -17,11 +17,13 @@ pub struct Problem {
     /// The numbers the refusal was made on.
     facts: Value,
     retry_after: Option<u32>,
+    /// Methods that the path takes.
+    allowed: Option<String>,
 }
 
 impl Problem {
     fn new(code: &'static str, status: StatusCode, title: &'static str, detail: String) -> Self {
-        Self { code, status, title, detail, facts: Value::Null, retry_after: None }
+        Self { code, status, title, detail, facts: Value::Null, retry_after: None, allowed: None }
     }
 
     pub(super) fn malformed(detail: String) -> Self {
@@ -34,8 +36,16 @@ impl Problem {
     }
 
     pub(super) fn not_here(method: &Method, path: &str) -> Self {
-        let detail = format!("no {method} at {path}; /openapi.json lists every path");
-        Self::new("SV0441", StatusCode::NOT_FOUND, "no such path or method", detail)
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let allowed = openapi::methods(&segments);
+        if allowed.is_empty() {
+            return Self::no_such_path(path);
+        }
+        let detail = format!("no {method} at {path}, but {allowed}");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let mut problem = Self::new("SV0441", status, "no such path or method", detail);
+        problem.allowed = Some(allowed);
+        problem
     }
 
     pub(super) fn body_too_large(max: usize) -> Self {
@@ -83,7 +93,10 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        answer
+        match &self.allowed {
+            Some(methods) => super::allow(answer, methods),
+            None => answer,
+        }
     }
 }
 
@@ -143,6 +156,6 @@ impl From<Error> for Problem {
         )
         .then_some(1);
         let detail = error.to_string();
-        Self { code: error.code(), status, title, detail, facts, retry_after }
+        Self { code: error.code(), status, title, detail, facts, retry_after, allowed: None }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use selvedge_durable::{
     Answer as Stored, Engine, Operation,
     group::ListGroups,
@@ -41,8 +41,22 @@ pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result
         ("GET", ["state", key]) => {
             let value = engine.execute(GetState { key: (*key).to_owned() }).await?;
             let media_type = value.content_type.as_deref().unwrap_or("application/octet-stream");
-            let mut answer = typed(media_type, value.value);
-            answer.headers_mut().insert(header::ETAG, etag(value.tag));
+            let tag = etag(value.tag);
+            let known = call.header("if-none-match")?.is_some_and(|text| {
+                text == "*" || text.split(',').any(|one| one.trim().as_bytes() == tag.as_bytes())
+            });
+            let mut answer = if known {
+                let mut answer = empty();
+                *answer.status_mut() = StatusCode::NOT_MODIFIED;
+                answer
+            } else {
+                typed(media_type, value.value)
+            };
+            let headers = answer.headers_mut();
+            headers.insert(header::ETAG, tag);
+            // A value may say that it is a page: it is none of ours.
+            let sandbox = HeaderValue::from_static("sandbox; default-src 'none'");
+            headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
             Ok(answer)
         }
         ("PUT", ["state", key]) => put_state(call, key).await,

@@ -76,25 +76,36 @@ pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result
             }
             let version = call.query.number("version", 0)?;
             let stream = (*stream).to_owned();
+            let fence = call.fence()?;
             let data = call.bytes().await?;
-            engine.execute(PutSnapshot { stream, version, schema, data }).await?;
-            Ok(empty())
+            let put = PutSnapshot { stream, version, schema, data };
+            fenced(engine, fence, Operation::PutSnapshot(put)).await
         }
         ("POST", ["streams", stream, "truncate"]) => {
+            let fence = call.fence()?;
             let given: TruncateIn = call.json().await?;
             let truncate = TruncateStream { stream: (*stream).to_owned(), before: given.before };
-            engine.execute(truncate).await?;
-            Ok(empty())
+            fenced(engine, fence, Operation::TruncateStream(truncate)).await
         }
         ("DELETE", ["streams", stream]) => {
             call.query.only(&["expected"])?;
             let given = call.query.text("expected").map(|text| Value::String(text.to_owned()));
             let expected = expected(given.as_ref())?;
-            engine.execute(DeleteStream { stream: (*stream).to_owned(), expected }).await?;
-            Ok(empty())
+            let delete = DeleteStream { stream: (*stream).to_owned(), expected };
+            fenced(engine, call.fence()?, Operation::DeleteStream(delete)).await
         }
         _ => Err(call.not_here()),
     }
+}
+
+/// Does what has nothing to say, if the fence holds.
+async fn fenced<E: Engine>(
+    engine: &E,
+    fence: Option<Operation>,
+    operation: Operation,
+) -> Result<Answer, Problem> {
+    engine.transact(fence.into_iter().chain([operation]).collect()).await?;
+    Ok(empty())
 }
 
 #[derive(Deserialize)]
