@@ -1,5 +1,5 @@
-//! The kill loop: clients publish, consume, append, lock and delay while the
-//! process is killed at random and at named moments, again and again on one
+//! The kill loop: clients publish, consume, append, lock and delay, and a schedule
+//! runs every second, while the process is killed at random and at named moments, again and again on one
 //! file; after each death a checker reads the store and the history that the
 //! clients wrote down.
 //!
@@ -18,6 +18,7 @@ use selvedge_durable::{
     Clock, Config, Engine, Sqlite, SystemClock,
     group::{Config as GroupConfig, PutGroup, Receipt, Receive, Reply, Settle, Verdict},
     lease::{Acquire, Release},
+    schedule::{ListSchedules, Missed, Overlap, PutSchedule},
     stream::{Append, Expected, NewEvent, ReadEvents, ReadStream, Write as StreamWrite},
     topic::{From, NewMessage, Place, Publish, PutTopic, ReadTopic, Settings},
     verify,
@@ -29,6 +30,8 @@ use crate::halt::{self, Moment};
 const VICTIM: &str = "SELVEDGE_TEST_VICTIM";
 /// The moment to stand still at, and how many of its kind pass before.
 const HALT: &str = "SELVEDGE_TEST_HALT";
+/// Where the schedule publishes.
+const RUNS: &str = "runs";
 const PUBLISHERS: usize = 4;
 const LEASE: Duration = Duration::from_millis(300);
 
@@ -246,6 +249,9 @@ async fn nothing_acknowledged_is_lost_to_kills() {
     );
     assert!(!long || reached.len() == Moment::ALL.len(), "only these came: {reached:?}");
     drain(&path, &history).await;
+    let store = Sqlite::open(Config::new(&path)).unwrap();
+    let runs = ReadTopic { topic: RUNS.to_owned(), from: From::First, max: 10 };
+    assert!(!store.execute(runs).await.unwrap().is_empty(), "the schedule never ran");
 }
 
 /// When a victim is killed: at the moment, if it comes before the time.
@@ -274,6 +280,18 @@ async fn prepare(path: &Path) {
     let (name, settings) = ("t".to_owned(), Settings::default());
     store.execute(PutTopic { name, settings }).await.unwrap();
     let config = GroupConfig { ordered: true, attempts: 1000, ..GroupConfig::default() };
+    let (name, settings) = (RUNS.to_owned(), Settings::default());
+    store.execute(PutTopic { name, settings }).await.unwrap();
+    let schedule = PutSchedule {
+        name: "tick".to_owned(),
+        spec: "@every 1s".to_owned(),
+        zone: "UTC".to_owned(),
+        overlap: Overlap::Allow,
+        missed: Missed::All { limit: 10_000 },
+        topic: RUNS.to_owned(),
+        message: message("tick", "run".to_owned()),
+    };
+    store.execute(schedule).await.unwrap();
     let (topic, group, from) = ("t".to_owned(), "g".to_owned(), From::First);
     store.execute(PutGroup { topic, group, config, from }).await.unwrap();
 }
@@ -321,8 +339,38 @@ async fn log(store: &Sqlite) -> Vec<(u64, String)> {
     }
 }
 
+/// Every run has come once, none before its time, none is left out, and what was
+/// due while nobody was there is made up for at once.
+async fn check_runs(store: &Sqlite) {
+    store.wake().await.unwrap();
+    let mut dues: Vec<u64> = Vec::new();
+    let mut from = From::First;
+    loop {
+        let read = ReadTopic { topic: RUNS.to_owned(), from, max: 10_000 };
+        let runs = store.execute(read).await.unwrap();
+        let Some(last) = runs.last() else { break };
+        from = From::Position(last.position + 1);
+        for run in &runs {
+            let due = run.headers.iter().find(|(name, _)| name == "selvedge-due");
+            let due: u64 = due.unwrap().1.parse().unwrap();
+            assert!(run.at.as_micros() >= due, "a run of {due} came at {:?}", run.at);
+            dues.push(due);
+        }
+    }
+    for two in dues.windows(2) {
+        assert_eq!(two[1] - two[0], 1_000_000, "a run came twice or never: {dues:?}");
+    }
+    let next = store.execute(ListSchedules).await.unwrap()[0].next.unwrap();
+    if let Some(last) = dues.last() {
+        assert_eq!(next.as_micros(), last + 1_000_000, "the next run follows the last");
+    }
+    let late = SystemClock.now().since(next);
+    assert!(late < Duration::from_secs(5), "what was due at {next:?} has not come");
+}
+
 async fn check(path: &Path, history: &History) {
     let store = Sqlite::open(Config::new(path)).unwrap();
+    check_runs(&store).await;
     let log = log(&store).await;
     let positions: Vec<u64> = log.iter().map(|(position, _)| *position).collect();
     assert_eq!(positions, (1..=log.len() as u64).collect::<Vec<_>>(), "positions are dense");
