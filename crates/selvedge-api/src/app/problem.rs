@@ -18,7 +18,7 @@ pub struct Problem {
     facts: Value,
     retry_after: Option<u32>,
     /// Methods that the path takes.
-    allowed: Option<String>,
+    allowed: Option<Box<str>>,
 }
 
 impl Problem {
@@ -44,7 +44,7 @@ impl Problem {
         let detail = format!("no {method} at {path}, but {allowed}");
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let mut problem = Self::new("SV0441", status, "no such path or method", detail);
-        problem.allowed = Some(allowed);
+        problem.allowed = Some(allowed.into());
         problem
     }
 

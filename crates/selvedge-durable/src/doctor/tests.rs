@@ -79,7 +79,7 @@ fn a_group_with_as_many_dead_letters_as_it_keeps_is_stuck() {
     let config = Config { letters, ..Config::default() };
     let full = Status { config, dead: 5, ..status(0) };
     assert_eq!(kinds(full.clone(), asked(1)), ["dead_letters_full", "dead_letters"]);
-    assert_eq!(kinds(Status { dead: 4, ..full.clone() }, asked(1)), ["dead_letters"]);
+    assert_eq!(kinds(Status { dead: 4, ..full }, asked(1)), ["dead_letters"]);
     let full = group::Full::DropOldest;
     let config = Config { letters: group::Letters { full, ..letters }, ..Config::default() };
     let drops = Status { config, dead: 5, dropped: 7, ..status(0) };

@@ -245,10 +245,10 @@ impl<D: Db> Tx<D> {
         let settings = self.topic(topic)?.settings.clone();
         let id = self.topic(topic)?.id;
         self.check_message(&settings, message)?;
-        if let Some(dedupe) = &message.dedupe_id {
-            if let Some(place) = self.remembered(topic, dedupe)? {
-                return Ok(Published { place: place_of(place), duplicate: true });
-            }
+        if let Some(dedupe) = &message.dedupe_id
+            && let Some(place) = self.remembered(topic, dedupe)?
+        {
+            return Ok(Published { place: place_of(place), duplicate: true });
         }
         let place = match message.deliver_at {
             Some(at) if at > self.now => Place::Delayed(self.delay(id, at, message, None)?),

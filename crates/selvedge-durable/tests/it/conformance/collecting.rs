@@ -44,7 +44,7 @@ async fn log<E: TestEngine>(world: &World<E>, topic: &str) -> Vec<String> {
     let messages = world.run(read).await;
     let header = |headers: &[(String, String)], name| {
         let found = headers.iter().find(|(header, _)| header == name);
-        found.map_or("-".to_owned(), |(_, value)| value.clone())
+        found.map_or_else(|| "-".to_owned(), |(_, value)| value.clone())
     };
     let show = |message: &selvedge_durable::topic::Message| {
         let payload = String::from_utf8_lossy(message.payload.as_deref().unwrap()).into_owned();
