@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("selvedge-patterns", &[]),
     ("selvedge-tower", &["selvedge-patterns"]),
     ("selvedge-durable", &["selvedge-patterns"]),
+    ("selvedge-client", &["selvedge-patterns", "selvedge-durable"]),
     ("selvedge-sim", &["selvedge-patterns"]),
     ("selvedge-proxy", &["selvedge-patterns", "selvedge-tower"]),
     (
@@ -37,6 +38,7 @@ const EVERYTHING_THAT_SHIPS: &[&str] = &[
     "selvedge-patterns",
     "selvedge-tower",
     "selvedge-durable",
+    "selvedge-client",
     "selvedge-sim",
     "selvedge-proxy",
     "selvedge-config",
@@ -46,6 +48,7 @@ const EVERYTHING: &[&str] = &[
     "selvedge-patterns",
     "selvedge-tower",
     "selvedge-durable",
+    "selvedge-client",
     "selvedge-sim",
     "selvedge-proxy",
     "selvedge-config",

@@ -18,6 +18,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod whole;
 mod wire;
 
 use std::{convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};

@@ -43,15 +43,16 @@ pub enum Error {
     /// The store was closed, or its writer ended.
     #[error("the store is closed")]
     Closed,
-    /// The database server cannot be reached, or broke off. Nothing was done.
-    #[error("the database cannot be reached: {problem}")]
+    /// The database or the server cannot be reached, or broke off. Nothing was done.
+    #[error("the store cannot be reached: {problem}")]
     Unreachable {
         /// What stands in the way.
         problem: String,
     },
     /// The connection to the database was lost in a commit and could not be had
-    /// again: the request may have been done or not.
-    #[error("the connection to the database was lost in a commit, which may have been done or not")]
+    /// again, or that to a server before its answer: the request may have been
+    /// done or not.
+    #[error("the connection was lost before the answer: the request may have been done or not")]
     Unknown,
     /// The connection to the database is not as safe as `sslmode` wants it.
     #[error("the connection to {place} is not safe: {problem}")]
@@ -82,6 +83,17 @@ pub enum Error {
     /// The database failed in a way that has no other name here.
     #[error("the store failed: {0}")]
     Storage(Arc<dyn std::error::Error + Send + Sync>),
+    /// A server refused the request for a reason that has no name here: its own,
+    /// or one that a later version knows.
+    #[error("the server refused: {detail}")]
+    Refused {
+        /// Its stable code.
+        code: &'static str,
+        /// The status of HTTP that goes with it.
+        status: u16,
+        /// What it said.
+        detail: String,
+    },
     /// There is nothing of that name.
     #[error("no {kind} `{name}`")]
     NotFound {
@@ -193,6 +205,7 @@ impl Error {
             Self::Unknown => "SV0408",
             Self::Insecure { .. } => "SV0409",
             Self::Unsynced { .. } => "SV0416",
+            Self::Refused { code, .. } => code,
             Self::NotFound { .. } => "SV0410",
             Self::Exists { .. } => "SV0411",
             Self::TooLarge { .. } => "SV0412",
@@ -210,6 +223,9 @@ impl Error {
     /// Whether the same request may succeed later with nothing changed by the caller.
     #[must_use]
     pub const fn retryable(&self) -> bool {
+        if let Self::Refused { status, .. } = self {
+            return *status >= 500 || *status == 429;
+        }
         matches!(
             self,
             Self::DiskFull

@@ -28,13 +28,14 @@ mod store;
 mod telemetry;
 pub mod vitals;
 mod watch;
+pub mod wire;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
 pub use error::Error;
 pub use observed::{Consumers, Observed};
 pub use operation::{
-    Answer, Engine, Operation, Request, group, lease, schedule, state, stream, topic,
+    Answer, Engine, Kind, Operation, Request, group, lease, schedule, state, stream, topic,
 };
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;

@@ -63,6 +63,11 @@ macro_rules! operations {
         #[expect(missing_docs, reason = "each variant holds the documented request of its name")]
         pub enum Operation { $($write($wpath),)* $($read($rpath),)* }
 
+        /// Which of all operations one is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "each variant names the documented request of its name")]
+        pub enum Kind { $($write,)* $($read,)* }
+
         /// Everything a store answers.
         #[derive(Clone, Debug)]
         #[expect(missing_docs, reason = "each variant holds the documented reply to its request")]
@@ -73,6 +78,12 @@ macro_rules! operations {
             #[must_use]
             pub const fn is_read(&self) -> bool {
                 match self { $(Self::$write(_) => false,)* $(Self::$read(_) => true,)* }
+            }
+
+            /// Which of all operations it is.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self { $(Self::$write(_) => Kind::$write,)* $(Self::$read(_) => Kind::$read,)* }
             }
 
             pub(crate) fn apply<D: crate::store::Db>(
@@ -93,6 +104,14 @@ macro_rules! operations {
                     $(Self::$write(_) => Err(Error::invalid("operation", "writes")),)*
                     $(Self::$read(request) => reader.look(request).map(Answer::$read),)*
                 }
+            }
+        }
+
+        impl Answer {
+            /// Which of all operations it answers.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self { $(Self::$write(_) => Kind::$write,)* $(Self::$read(_) => Kind::$read,)* }
             }
         }
 

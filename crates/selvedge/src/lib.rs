@@ -14,6 +14,8 @@
 //! - [`durable`]: topics, queues, event streams, state, leases and timers in one
 //!   file; [`durable::aggregate`] and [`durable::event`] for event sourcing,
 //!   [`durable::projection`] for read models.
+//! - [`client`]: the same in another process, over its app API, and a worker for
+//!   the messages of a group.
 //!
 //! # A breaker without a clock
 //!
@@ -36,6 +38,7 @@
 //! assert_eq!(rejected.code(), "circuit_open");
 //! ```
 
+pub use selvedge_client as client;
 pub use selvedge_durable as durable;
 pub use selvedge_patterns as patterns;
 pub use selvedge_tower as tower;

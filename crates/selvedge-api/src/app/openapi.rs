@@ -108,6 +108,57 @@ pub(super) fn methods(path: &[&str]) -> String {
     methods.join(", ")
 }
 
+/// Operations of a pipeline and a transaction, with their fields; those with `?`
+/// have defaults. Checked by a test.
+pub(super) const OPERATIONS: &[(&str, &str)] = &[
+    ("publish", "topic, messages"),
+    ("receive", "topic, group, max?, wait?, lease?, consumer?"),
+    ("ack", "topic, group, ids"),
+    ("nack", "topic, group, ids, after?, reason?"),
+    ("park", "topic, group, ids, reason?"),
+    (
+        "settle",
+        "topic, group, replies of {id, verdict: ack|nack|park|release, after?, reason?}, strict?",
+    ),
+    ("extend", "topic, group, ids, lease?"),
+    ("leave", "topic, group, consumer"),
+    ("append", "writes of {stream, expected?, events}"),
+    ("put_state", "key, value or value_base64, content_type?, if_match?, if_absent?, ttl?"),
+    ("delete_state", "key, if_match?, if_absent?"),
+    ("get_state", "key"),
+    ("list_state", "prefix?, after?, max?"),
+    ("check_fence", "resource, token"),
+    ("acquire", "resource, owner, ttl?, permits?, wait?"),
+    ("renew", "resource, token, ttl?"),
+    ("release", "resource, token"),
+    ("get_lease", "resource"),
+    ("put_topic", "topic, settings?"),
+    ("delete_topic", "topic"),
+    ("get_topic", "topic"),
+    ("list_topics", ""),
+    ("read_topic", "topic, from?, max?"),
+    ("cancel_delayed", "topic, number"),
+    ("put_group", "topic, group, settings?"),
+    ("delete_group", "topic, group"),
+    ("get_group", "topic, group"),
+    ("list_groups", "topic?"),
+    ("list_dead_letters", "topic, group, from?, max?"),
+    ("pause", "topic, group, paused?"),
+    ("seek", "topic, group, to"),
+    ("redrive", "topic, group, positions?"),
+    ("discard", "topic, group, positions?"),
+    ("read_stream", "stream, from?, backwards?, max?"),
+    ("read_events", "after?, max?"),
+    ("truncate_stream", "stream, before"),
+    ("delete_stream", "stream, expected?"),
+    ("put_snapshot", "stream, version, schema?, data_base64"),
+    ("get_snapshot", "stream, schema?"),
+    ("put_schedule", "name, schedule of {spec, zone?, overlap?, missed?, topic, message}"),
+    ("delete_schedule", "name"),
+    ("list_schedules", ""),
+    ("transact", "operations"),
+];
+
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (method, path, summary) in PATHS {
@@ -127,9 +178,23 @@ pub(super) fn document() -> Value {
         let entry = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
         entry[*method] = operation;
     }
+    let names: Map<String, Value> = OPERATIONS
+        .iter()
+        .map(|(name, fields)| {
+            ((*name).to_owned(), json!({"type": "object", "description": fields}))
+        })
+        .collect();
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Selvedge app API", "version": env!("CARGO_PKG_VERSION")},
         "paths": paths,
+        "components": {"schemas": {"Operation": {
+            "description": "a line of /v1/pipeline and an entry of `operations` in /v1/transactions: \
+                one of these, and on a line an `id` that comes back with the answer and `exact: true` \
+                for an answer with content in base64, headers in order and a word on each receipt; \
+                a server that drains ends with `{\"taken\": n}`: it began the first n lines only",
+            "type": "object",
+            "properties": names,
+        }}},
     })
 }

@@ -9,22 +9,27 @@
 //! line that cannot be read then ends the request: nobody could tell what comes
 //! after it from a payload, and what somebody wrote into one is never obeyed.
 
-use std::{convert::Infallible, mem, sync::Arc};
+use std::{convert::Infallible, future::Future, mem, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, Either, channel::Channel};
 use hyper::body::Incoming;
-use selvedge_durable::{Answer as Stored, Engine, Error, Operation, group::Delivery};
+use selvedge_durable::{
+    Answer as Stored, Engine, Error, Operation,
+    group::Delivery,
+    wire::{Line, Transaction},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
     Answer, Call, Problem, drain_begins, json,
     operations::{Answered, OperationIn},
     parse,
     shown::{Each, Shown},
+    whole::{self, Given},
 };
 
 /// Bytes of one line.
@@ -49,7 +54,13 @@ pub(super) async fn transaction<E: Engine>(call: Call<'_, E>) -> Result<Answer, 
     let engine = call.engine;
     let fence = call.fence()?;
     let fences = usize::from(fence.is_some());
-    let given: TransactionIn = call.json().await?;
+    let bytes = call.bytes().await?;
+    let Ok(given) = parse::<TransactionIn>(&bytes) else {
+        // One of them may be of the many that are seldom asked for.
+        let operations = whole::operations(parse::<Transaction>(&bytes)?)?;
+        let answers = engine.transact(fence.into_iter().chain(operations).collect()).await?;
+        return Ok(json(&whole::answers(answers.get(fences..).unwrap_or_default())));
+    };
     let operations = given.operations.into_iter().map(|it| it.into_operation(true, None));
     let operations: Vec<_> =
         fence.into_iter().map(Ok).chain(operations).collect::<Result<_, Problem>>()?;
@@ -189,25 +200,40 @@ impl<E: Engine> Lines<E> {
     /// Sends off line by line; ends with the body, or when the server drains.
     async fn take(mut self, payload_max: usize) {
         let room = Arc::new(Semaphore::new(UNDER_WAY));
+        let mut taken: u64 = 0;
         loop {
             let line = match self.input.line().await {
                 Ok(Some(line)) => line,
-                Ok(None) | Err(Err(Gone)) => return,
+                Ok(None) => return,
+                Err(Err(Gone)) => {
+                    if *self.input.draining.borrow() {
+                        // Whoever sent more knows that those were not begun.
+                        let _ = self.answers.send(whole::taken(taken)).await;
+                    }
+                    return;
+                }
                 Err(Ok(problem)) => return self.refuse(None, &problem).await,
             };
             if line.trim_ascii().is_empty() {
                 continue;
             }
+            taken += 1;
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let mut given: OperationIn = match parse(&line) {
                 Ok(given) => given,
-                Err(problem) => {
-                    self.refuse(None, &problem).await;
-                    if self.raw {
-                        return;
+                Err(problem) => match parse::<Line>(&line) {
+                    Ok(line) => {
+                        self.whole(line, place).await;
+                        continue;
                     }
-                    continue;
-                }
+                    // What followed it is not known.
+                    Err(_) if self.raw => return self.refuse(None, &problem).await,
+                    // This form knows all operations, and says which there are.
+                    Err(problem) => {
+                        self.refuse(whole::id(&line), &problem).await;
+                        continue;
+                    }
+                },
             };
             let id = given.id.take();
             let payloads = if self.raw {
@@ -228,19 +254,36 @@ impl<E: Engine> Lines<E> {
         }
     }
 
+    /// A line of the form that knows all operations.
+    async fn whole(&self, line: Line, place: OwnedSemaphorePermit) {
+        let (given, operations) = Given::new(line);
+        let operations = match operations {
+            Ok(operations) => operations,
+            Err(problem) => {
+                let _ = self.answers.send(given.answer(Err(problem))).await;
+                return;
+            }
+        };
+        let waits = waits(&operations);
+        let sent = self.engine.transact(operations);
+        let (answers, draining) = (self.answers.clone(), self.input.draining.clone());
+        tokio::spawn(async move {
+            let came = finish(draining, waits, sent).await.map_err(Problem::from);
+            // Whoever asked may have gone away.
+            let _ = answers.send(given.answer(came)).await;
+            drop(place);
+        });
+    }
+
     /// The store has it from here on, in this order.
-    fn send(
-        &self,
-        operation: Operation,
-        id: Option<Value>,
-        place: tokio::sync::OwnedSemaphorePermit,
-    ) {
-        let sent = self.engine.transact(vec![operation]);
+    fn send(&self, operation: Operation, id: Option<Value>, place: OwnedSemaphorePermit) {
+        let operations = vec![operation];
+        let waits = waits(&operations);
+        let sent = self.engine.transact(operations);
         let (answers, draining) = (self.answers.clone(), self.input.draining.clone());
         let shown = if self.raw { Shown::Beside } else { Shown::Readable };
         tokio::spawn(async move {
-            let closed = || Err(Error::Closed);
-            let line = match super::or_draining(draining, sent, closed).await {
+            let line = match finish(draining, waits, sent).await {
                 Ok(stored) => answer(id, &stored, shown),
                 Err(error) => refusal(id, &Problem::from(error)),
             };
@@ -253,6 +296,25 @@ impl<E: Engine> Lines<E> {
     async fn refuse(&self, id: Option<Value>, problem: &Problem) {
         let _ = self.answers.send(refusal(id, problem)).await;
     }
+}
+
+/// Whether it may take as long as its caller likes.
+fn waits(operations: &[Operation]) -> bool {
+    match operations {
+        [Operation::Receive(it)] => !it.wait.is_zero(),
+        [Operation::Acquire(it)] => !it.wait.is_zero(),
+        _ => false,
+    }
+}
+
+/// What comes of operations. When the server drains, those that wait for
+/// something end; the others are about to be done and are waited for.
+async fn finish(
+    draining: watch::Receiver<bool>,
+    waits: bool,
+    sent: impl Future<Output = Result<Vec<Stored>, Error>>,
+) -> Result<Vec<Stored>, Error> {
+    if waits { super::or_draining(draining, sent, || Err(Error::Closed)).await } else { sent.await }
 }
 
 /// The line that answers an operation, and the payloads that go with it.

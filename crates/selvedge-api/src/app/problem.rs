@@ -2,7 +2,10 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{Either, Full};
-use selvedge_durable::Error;
+use selvedge_durable::{
+    Error,
+    wire::{Facts, Malformed},
+};
 use serde_json::{Value, json};
 
 use super::{Answer, openapi};
@@ -100,6 +103,15 @@ impl Problem {
     }
 }
 
+impl From<Malformed> for Problem {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Form(detail) => Self::malformed(detail.into_owned()),
+            Malformed::Value(error) => error.into(),
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         use StatusCode as S;
@@ -129,24 +141,14 @@ impl From<Error> for Problem {
             }
             Error::Unfit { .. } => (S::SERVICE_UNAVAILABLE, "the database will not do"),
             Error::Unknown => (S::SERVICE_UNAVAILABLE, "whether a commit was done is not known"),
+            Error::Refused { status, .. } => {
+                let status = S::from_u16(*status).unwrap_or(S::BAD_GATEWAY);
+                (status, "the server behind this one refused")
+            }
             Error::Corrupt { .. } => (S::INTERNAL_SERVER_ERROR, "the store is damaged"),
             _ => (S::INTERNAL_SERVER_ERROR, "the store failed"),
         };
-        let facts = match &error {
-            Error::WrongVersion { stream, actual, .. } => {
-                json!({"stream": stream, "actual": actual})
-            }
-            Error::Precondition { key, actual, .. } => json!({"key": key, "actual": actual}),
-            Error::Held { owner, until, .. } => {
-                json!({"owner": owner, "until": super::shown::time(*until)})
-            }
-            Error::Lost { presented, current, .. } => {
-                json!({"presented": presented, "current": current})
-            }
-            Error::TooLarge { size, max, .. } => json!({"size": size, "max": max}),
-            Error::Invalid { field, .. } => json!({"field": field}),
-            _ => Value::Null,
-        };
+        let facts = serde_json::to_value(Facts::of(&error)).expect("facts serialize");
         let retry_after = matches!(
             error,
             Error::Overloaded { .. }

@@ -543,3 +543,84 @@ async fn what_somebody_wrote_into_a_payload_is_never_obeyed() {
     let got = world.json("POST", "/v1/pipeline?payloads=base64", Value::Null).await;
     assert_eq!(got.code(), "SV0440");
 }
+
+#[tokio::test]
+async fn every_documented_operation_is_read_on_a_line() {
+    let world = world().await;
+    let names = openapi::OPERATIONS.iter().map(|(name, _)| *name);
+    // What is none is told which there are.
+    let got = world.send("POST", "/v1/pipeline", &[], b"{\"id\": 1, \"publsh\": {}}").await;
+    let refused: Value = serde_json::from_slice(&got.bytes).unwrap();
+    let detail = refused["detail"].as_str().unwrap();
+    let known = detail.split('`').skip(3).step_by(2);
+    assert!(names.clone().eq(known), "{detail}");
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(1), &json!("SV0440")));
+    let lines: Vec<String> = names.map(|name| json!({name: {"odd": 1}}).to_string()).collect();
+    let got = world.send("POST", "/v1/pipeline", &[], lines.join("\n").as_bytes()).await;
+    let answers = String::from_utf8(got.bytes.to_vec()).unwrap();
+    assert_eq!(answers.lines().count(), openapi::OPERATIONS.len());
+    assert!(answers.lines().all(|line| line.contains("unknown field `odd`")), "{answers}");
+}
+
+#[tokio::test]
+async fn an_exact_answer_has_bytes_and_a_word_on_each_receipt() {
+    let world = world().await;
+    let mut flow = world.flow("POST", "/v1/pipeline", &[], true).await;
+    for (id, line, answer) in [
+        (1, json!({"put_topic": {"topic": "t"}}), json!({"name": "t", "retention_age": "604800s"})),
+        (2, json!({"put_group": {"topic": "t", "group": "g"}}), json!({"lag": 0, "attempts": 10})),
+        (
+            3,
+            json!({"publish": {"topic": "t", "messages": [
+            {"data": {"n": 1}, "headers": [["b", "1"], ["a", "2"], ["b", "3"]]}]}}),
+            json!({"published": [{"position": 1, "duplicate": false}]}),
+        ),
+        (4, json!({"receive": {"topic": "t", "group": "g"}}), json!({})),
+        (
+            5,
+            json!({"settle": {"topic": "t", "group": "g", "replies": [
+            {"id": "1-1-1", "verdict": "park", "reason": "no"}, {"id": "1-1-1", "verdict": "ack"}]}}),
+            json!({"settled": 1, "dead": 1, "verdicts": [
+                {"cause": "parked"}, {"stale": {"id": "1-1-1", "latest": null}}]}),
+        ),
+        (
+            6,
+            json!({"transact": {"operations": [
+            {"redrive": {"topic": "t", "group": "g"}}, {"get_topic": {"topic": "t"}}]}}),
+            json!({}),
+        ),
+        (
+            7,
+            json!({"get_topic": {"topic": "u"}}),
+            json!({"code": "SV0410", "kind": "topic", "name": "u", "status": 404}),
+        ),
+    ] {
+        let mut line = line;
+        line["id"] = id.into();
+        line["exact"] = true.into();
+        flow.say(line).await;
+        let got = flow.line().await;
+        assert_eq!(got["id"], id);
+        for (name, value) in answer.as_object().unwrap() {
+            assert_eq!(&got[name], value, "{got}");
+        }
+        match id {
+            4 => {
+                let message = &got["messages"][0];
+                assert_eq!(message["data_base64"], "eyJuIjoxfQ==", "{got}");
+                let headers = json!([
+                    ["b", "1"],
+                    ["a", "2"],
+                    ["b", "3"],
+                    ["content-type", "application/json"]
+                ]);
+                assert_eq!(message["headers"], headers, "{got}");
+            }
+            6 => {
+                assert_eq!(got["answers"][0], json!({"redriven": 1}), "{got}");
+                assert_eq!(got["answers"][1]["next"], 2, "{got}");
+            }
+            _ => {}
+        }
+    }
+}
