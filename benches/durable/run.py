@@ -8,7 +8,7 @@ contender (selvedge.rs beside this file) and is built in BENCH_DIR; the folder m
 Contenders: selvedge-pipeline selvedge-http redis-always nats-always nats postgres rabbitmq rabbitmq-quorum;
 without any, all whose server is found.
 """
-import argparse, importlib.util, os, re, shutil, subprocess, sys, tempfile, time
+import argparse, importlib.util, json, os, re, shutil, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What only the harness's other programs need.
@@ -82,6 +82,9 @@ def main():
     names = args.contenders or ["selvedge-pipeline", "selvedge-http"] + peers
     sys.argv = ["run.py", "msg", *names, "--reps", args.reps, "--secs", args.secs, "--levels", args.levels]
     bench.main()
+    # A run that measured nothing has no place in a table; its error was printed.
+    rows = [line for line in open(out) if (row := json.loads(line)).get("op") != "consume" or row.get("consumed")]
+    open(out, "w").writelines(rows)
     table = subprocess.run([sys.executable, os.path.join(copy, "report.py"), out], check=True, capture_output=True, text=True)
     text = "\n".join(part for part in re.split(r"(?=^### )", table.stdout, flags=re.M) if part.count("\n|") > 2)
     file = os.path.join(base, "table.md")
