@@ -62,7 +62,8 @@ pub(crate) fn expand(
             Ok(Some(filled)) => {
                 // `$${` alone brings in nothing from outside.
                 scalar.expanded = scalar.text.replace("$${", "").contains("${");
-                scalar.text = filled;
+                let written = std::mem::replace(&mut scalar.text, filled);
+                scalar.written = scalar.expanded.then_some(written);
             }
             Err(problem) => {
                 problems.push(problem.into_diagnostic(node));

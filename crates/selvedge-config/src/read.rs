@@ -233,13 +233,14 @@ impl<T> Default for Named<T> {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text {
     text: String,
-    hidden: bool,
+    /// What the file says, if some of it came from `${…}`: it may be a secret, and is shown as this.
+    written: Option<String>,
 }
 
 impl Text {
     /// `text`, not a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), hidden: false }
+        Self { text: text.into(), written: None }
     }
 
     /// All of it.
@@ -251,18 +252,21 @@ impl Text {
 
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.hidden { f.write_str(SECRET) } else { self.text.fmt(f) }
+        if self.written.is_some() { f.write_str(SECRET) } else { self.text.fmt(f) }
     }
 }
 
 impl Field for Text {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let scalar = reader.scalar(node, "a text")?;
-        Some(Self { text: scalar.text.clone(), hidden: scalar.expanded })
+        Some(Self { text: scalar.text.clone(), written: scalar.written.clone() })
     }
 
     fn show(&self) -> Shown {
-        Shown::Text(if self.hidden { SECRET.to_owned() } else { self.text.clone() })
+        match &self.written {
+            Some(written) => Shown::Written(written.clone()),
+            None => Shown::Text(self.text.clone()),
+        }
     }
 
     fn json_schema(_: &mut Definitions) -> Value {
@@ -272,13 +276,17 @@ impl Field for Text {
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    secret: String,
+    /// The `${…}` that it came from, if that is all the file says.
+    reference: Option<String>,
+}
 
 impl Secret {
     /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.secret
     }
 }
 
@@ -291,7 +299,21 @@ impl fmt::Debug for Secret {
 impl Field for Secret {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         match &node.kind {
-            Kind::Scalar(scalar) => Some(Self(scalar.text.clone())),
+            Kind::Scalar(scalar) if scalar.text == SECRET => {
+                reader.problem(
+                    Diagnostic::error(
+                        Code::OUT_OF_RANGE,
+                        format!("`{SECRET}` is what stands in the place of a secret that is not shown"),
+                    )
+                    .at(node.span, "the secret itself is missing")
+                    .help("put it back; one that is taken from `${NAME}` or `${file:…}` is shown as that"),
+                );
+                None
+            }
+            Kind::Scalar(scalar) => {
+                let reference = scalar.written.clone().filter(|written| is_reference(written));
+                Some(Self { secret: scalar.text.clone(), reference })
+            }
             _ => {
                 reader.unexpected(
                     node,
@@ -304,12 +326,22 @@ impl Field for Secret {
     }
 
     fn show(&self) -> Shown {
-        Shown::Text(SECRET.to_owned())
+        match &self.reference {
+            Some(reference) => Shown::Written(reference.clone()),
+            None => Shown::Text(SECRET.to_owned()),
+        }
     }
 
     fn json_schema(_: &mut Definitions) -> Value {
         json!({ "type": "string" })
     }
+}
+
+/// Whether this is one `${…}` and nothing beside it: then it says where a secret
+/// is and nothing of what it is.
+fn is_reference(written: &str) -> bool {
+    let inside = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    inside.is_some_and(|inside| !inside.contains(['{', '}', '$']) && !inside.contains(":-"))
 }
 
 /// A JSON Schema for texts that match `pattern` or bring in the environment.

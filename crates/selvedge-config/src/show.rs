@@ -13,6 +13,8 @@ pub(crate) enum Shown {
     Word(String),
     /// A free text, in quotes where YAML needs them.
     Text(String),
+    /// A text as the file has it, with its `${…}`.
+    Written(String),
     List(Vec<Self>),
     Map(Vec<Pair>),
 }
@@ -43,6 +45,7 @@ impl Shown {
             Self::Off | Self::Absent => json!(false),
             Self::Word(word) => serde_json::from_str(word).unwrap_or_else(|_| json!(word)),
             Self::Text(text) => json!(text.replace("${", "$${")),
+            Self::Written(text) => json!(text),
             Self::List(items) => items.iter().map(Self::json).collect(),
             Self::Map(pairs) => {
                 let shown = pairs.iter().filter(|pair| pair.value != Self::Absent);
@@ -59,6 +62,7 @@ impl Shown {
             Self::Off | Self::Absent => Some("off".to_owned()),
             Self::Word(word) => Some(word.clone()),
             Self::Text(text) => Some(quoted(text)),
+            Self::Written(text) => Some(in_quotes(text)),
             Self::List(items) => {
                 let items: Option<Vec<String>> = items.iter().map(Self::scalar).collect();
                 Some(format!("[{}]", items?.join(", ")))
@@ -71,7 +75,9 @@ impl Shown {
     fn scalar(&self) -> Option<String> {
         match self {
             Self::List(_) | Self::Map(_) => None,
-            Self::Off | Self::Absent | Self::Word(_) | Self::Text(_) => self.inline(),
+            Self::Off | Self::Absent | Self::Word(_) | Self::Text(_) | Self::Written(_) => {
+                self.inline()
+            }
         }
     }
 }
@@ -127,6 +133,10 @@ fn quoted(text: &str) -> String {
     if text.starts_with(starts) && text.chars().all(plain) && !word && !numeric(text) {
         return text.to_owned();
     }
+    in_quotes(text).replace("${", "$${")
+}
+
+fn in_quotes(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -142,7 +152,7 @@ fn quoted(text: &str) -> String {
         }
     }
     out.push('"');
-    out.replace("${", "$${")
+    out
 }
 
 fn numeric(text: &str) -> bool {

@@ -48,6 +48,8 @@ pub(crate) struct Scalar {
     pub(crate) quoted: bool,
     /// Whether some of it came from `${…}`: then it may be a secret.
     pub(crate) expanded: bool,
+    /// What the file says, where that is not `text`.
+    pub(crate) written: Option<String>,
 }
 
 /// A key with its value.
@@ -252,7 +254,12 @@ impl<'a> Builder<'a> {
                 let is_key = matches!(open, Some(Items::Mapping { key: None, .. }));
                 let kind = match &*text {
                     "" | "~" | "null" if !quoted && !is_key => Kind::Null,
-                    _ => Kind::Scalar(Scalar { text: text.into_owned(), quoted, expanded: false }),
+                    _ => Kind::Scalar(Scalar {
+                        text: text.into_owned(),
+                        quoted,
+                        expanded: false,
+                        written: None,
+                    }),
                 };
                 self.finish(Node::new(span, kind), anchor, 1, 1)
             }

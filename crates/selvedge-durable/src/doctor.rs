@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use selvedge_patterns::wall::Wall;
 
-use crate::{Error, group, observed::Consumers, schedule, topic, vitals};
+use crate::{Error, group, lease, observed::Consumers, schedule, topic, vitals};
 
 /// A message that nobody settles for so long, though nobody asks for it, is stuck.
 pub const UNATTENDED: Duration = Duration::from_secs(60);
@@ -21,6 +21,8 @@ pub const MISSED: Duration = Duration::from_secs(60);
 pub const SUSPICIOUS: u32 = 3;
 /// A store that has committed nothing for so long has stopped: it commits every minute.
 pub const COMMITS_STOPPED: Duration = Duration::from_secs(180);
+/// A lease that one holder has kept for so long is pointed out.
+pub const LEASED: Duration = Duration::from_secs(86_400);
 /// Share of a bound (queue, retention) at which it is pointed out.
 const NEARLY: f64 = 0.8;
 /// Checkpoint sizes that the write-ahead log may have before something holds it up.
@@ -85,6 +87,8 @@ pub struct Snapshot {
     pub topics: Vec<topic::Topic>,
     /// Every group.
     pub groups: Vec<Group>,
+    /// Leases that one holder has kept for at least [`LEASED`], by resource: the first of them.
+    pub leases: Vec<(String, lease::Holder)>,
     /// Every schedule.
     pub schedules: Vec<schedule::Schedule>,
     /// Since when consumers are counted: before that, nothing is known of them.
@@ -146,6 +150,7 @@ pub fn examine(snapshot: &Snapshot) -> Vec<Finding> {
     found.extend(snapshot.database.iter().flat_map(database));
     found.extend(snapshot.groups.iter().flat_map(|it| group(snapshot, it)));
     found.extend(snapshot.topics.iter().filter_map(|it| topic(snapshot.now, it)));
+    found.extend(snapshot.leases.iter().filter_map(|(of, it)| held(snapshot.now, of, it)));
     found.extend(snapshot.schedules.iter().filter_map(|it| schedule(snapshot.now, it)));
     found.sort_by(|a, b| (a.weight, b.age).cmp(&(b.weight, a.age)));
     found
@@ -499,6 +504,23 @@ fn topic(now: Wall, topic: &topic::Topic) -> Option<Finding> {
         why: format!("more than {max} were published within the window"),
         todo: "raise `dedupe.max` of the topic, or let publishers repeat themselves sooner"
             .to_owned(),
+    })
+}
+
+fn held(now: Wall, resource: &str, holder: &lease::Holder) -> Option<Finding> {
+    let age = now.since(holder.since);
+    (age >= LEASED).then(|| Finding {
+        weight: Weight::Attention,
+        kind: "lease_held",
+        subject: format!("lease {resource}"),
+        what: format!("`{}` holds it under token {}", holder.owner, holder.token),
+        age: Some(age),
+        why: "its holder renews it: a leader does so for as long as it leads, a job that hangs too"
+            .to_owned(),
+        todo: format!(
+            "is `{}` a leader? Then all is well; else stop it, and the lease ends by itself, or `POST /v1/leases/{resource}/release` with its token",
+            holder.owner
+        ),
     })
 }
 

@@ -17,6 +17,7 @@ use crate::{
     Answer, Clock, Engine, Error, Operation, Subject, Watch,
     doctor::{self, Snapshot},
     group::{ListDeadLetters, ListGroups},
+    lease::ListLeases,
     schedule::ListSchedules,
     state,
     telemetry::{self, Counts, GroupCounts, TopicCounts},
@@ -168,6 +169,8 @@ impl Counted {
 
 /// The key that [`Observed::probe`] writes and removes.
 const PROBE: &str = "selvedge/probe";
+/// Leases that are named in one examination.
+const LEASES_MAX: usize = 100;
 /// Dead letters that are looked up for one examination.
 const LETTERS_MAX: usize = 100;
 
@@ -237,6 +240,11 @@ impl<E: Engine> Observed<E> {
             Operation::ListTopics(ListTopics),
             Operation::ListGroups(ListGroups { topic: None }),
             Operation::ListSchedules(ListSchedules),
+            Operation::ListLeases(ListLeases {
+                held_for: Some(doctor::LEASED),
+                max: LEASES_MAX,
+                ..ListLeases::default()
+            }),
         ];
         let mut snapshot = Snapshot {
             now: self.clock.now(),
@@ -247,6 +255,7 @@ impl<E: Engine> Observed<E> {
         for answer in self.engine.transact(asked).await? {
             match answer {
                 Answer::ListTopics(topics) => snapshot.topics = topics,
+                Answer::ListLeases(leases) => snapshot.leases = leases,
                 Answer::ListSchedules(schedules) => snapshot.schedules = schedules,
                 Answer::ListGroups(groups) => {
                     snapshot.groups = groups.into_iter().map(|it| self.group(it)).collect();

@@ -171,6 +171,7 @@ operations! {
         GetState(state::GetState) -> state::Value,
         ListState(state::ListState) -> Vec<(String, u64)>,
         GetLease(lease::GetLease) -> Vec<lease::Holder>,
+        ListLeases(lease::ListLeases) -> Vec<(String, lease::Holder)>,
         ListSchedules(schedule::ListSchedules) -> Vec<schedule::Schedule>,
     }
 }

@@ -35,7 +35,9 @@ pub use self::{
         Leave, Left, Letters, List as ListGroups, Named as GroupNamed, Pause, Put as PutGroup,
         ReadLetters, Receive, Redriven, Seek, Settings as GroupSettings, Settle, Status,
     },
-    lease::{Acquire, Granted, Held, Holders, Named as LeaseNamed, Renewed},
+    lease::{
+        Acquire, Granted, Held, Holders, Leases, List as ListLeases, Named as LeaseNamed, Renewed,
+    },
     schedule::{Named as ScheduleNamed, Put as PutSchedule, Schedule, ScheduleIn, Schedules},
     state::{
         Delete as DeleteState, Get as GetState, Kept, Keys, List as ListState, Put as PutState,
@@ -120,6 +122,7 @@ pub enum Asked {
     Renew(Held),
     Release(Held),
     GetLease(LeaseNamed),
+    ListLeases(ListLeases),
     PutTopic(PutTopic),
     DeleteTopic(TopicNamed),
     GetTopic(TopicNamed),
@@ -218,6 +221,7 @@ impl Asked {
             Self::Renew(it) => it.renew(),
             Self::Release(it) => it.release(),
             Self::GetLease(it) => it.into(),
+            Self::ListLeases(it) => it.into(),
             Self::PutTopic(it) => it.try_into()?,
             Self::DeleteTopic(it) => it.delete(),
             Self::GetTopic(it) => it.get(),
@@ -300,6 +304,7 @@ impl From<Operation> for Asked {
             Operation::GetState(it) => Self::GetState(it.into()),
             Operation::ListState(it) => Self::ListState(it.into()),
             Operation::GetLease(it) => Self::GetLease(it.into()),
+            Operation::ListLeases(it) => Self::ListLeases(it.into()),
             Operation::ListSchedules(_) => Self::ListSchedules(Nothing {}),
         }
     }
@@ -431,6 +436,7 @@ pub enum Came {
     Granted(Granted),
     Renewed(Renewed),
     Holders(Holders),
+    Leases(Leases),
     Topic(Topic),
     Topics(Topics),
     Group(Status),
@@ -507,6 +513,7 @@ impl Came {
             Answer::Acquire(grant) => Self::Granted((*grant).into()),
             Answer::Renew(until) => Self::Renewed(Renewed { until: Time(*until) }),
             Answer::GetLease(holders) => Self::Holders(holders[..].into()),
+            Answer::ListLeases(leases) => Self::Leases(leases[..].into()),
             Answer::PutSchedule(schedule) => Self::Schedule(schedule.into()),
             Answer::ListSchedules(all) => {
                 let schedules = all.iter().map(Schedule::from).collect();
@@ -618,6 +625,7 @@ impl<'de> DeserializeSeed<'de> for Of {
             Kind::Acquire => Answer::Acquire(Granted::deserialize(from)?.into()),
             Kind::Renew => Answer::Renew(Renewed::deserialize(from)?.until.0),
             Kind::GetLease => Answer::GetLease(Holders::deserialize(from)?.into()),
+            Kind::ListLeases => Answer::ListLeases(Leases::deserialize(from)?.into()),
             Kind::PutSchedule => Answer::PutSchedule(Schedule::deserialize(from)?.into()),
             Kind::ListSchedules => Answer::ListSchedules(
                 Schedules::deserialize(from)?.schedules.into_iter().map(Into::into).collect(),

@@ -20,6 +20,8 @@ pub struct Holder {
     pub owner: String,
     /// Fencing token of the grant.
     pub token: u64,
+    /// When it was granted.
+    pub since: Wall,
     /// When the permit is lost unless renewed.
     pub until: Wall,
 }
@@ -80,7 +82,7 @@ impl Lease {
                 until: first.map_or(now, |holder| holder.until),
             });
         }
-        let holder = Holder { owner: owner.to_owned(), token, until: now + ttl };
+        let holder = Holder { owner: owner.to_owned(), token, since: now, until: now + ttl };
         self.holders.push(holder.clone());
         Ok(holder)
     }

@@ -55,6 +55,11 @@ pub(super) async fn route<E: Engine>(
         ("POST", ["nack"]) => {
             settle(call, topic, group, |given| Verdict::Retry { after: given.after }).await
         }
+        ("POST", ["give-back"]) => {
+            let verdict =
+                |given: &SettleIn| Verdict::Release { after: given.after.unwrap_or_default() };
+            settle(call, topic, group, verdict).await
+        }
         ("POST", ["park"]) => settle(call, topic, group, |_| Verdict::Park).await,
         ("POST", ["extend"]) => extend(call, topic, group).await,
         ("POST", ["leave"]) => {

@@ -36,6 +36,11 @@ pub(super) const PATHS: &[(&str, &str, &str)] = &[
     ),
     ("post", "/v1/topics/{topic}/groups/{group}/ack", "settle deliveries"),
     ("post", "/v1/topics/{topic}/groups/{group}/nack", "have deliveries again, after a while"),
+    (
+        "post",
+        "/v1/topics/{topic}/groups/{group}/give-back",
+        "give deliveries back that were not looked at, which costs no attempt",
+    ),
     ("post", "/v1/topics/{topic}/groups/{group}/park", "make deliveries dead letters"),
     ("post", "/v1/topics/{topic}/groups/{group}/extend", "hold deliveries for longer"),
     (
@@ -74,6 +79,7 @@ pub(super) const PATHS: &[(&str, &str, &str)] = &[
     ("get", "/v1/state/{key}", "a value with its ETag"),
     ("put", "/v1/state/{key}", "write a value, with If-Match, If-None-Match or If-Fence"),
     ("delete", "/v1/state/{key}", "remove a value"),
+    ("get", "/v1/leases", "all leases that are held, by whom and since when"),
     (
         "get",
         "/v1/leases/{resource}",

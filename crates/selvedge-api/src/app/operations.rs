@@ -33,6 +33,7 @@ pub(super) struct OperationIn {
     receive: Option<ReceiveIn>,
     ack: Option<SettleIn>,
     nack: Option<SettleIn>,
+    give_back: Option<SettleIn>,
     park: Option<SettleIn>,
     extend: Option<ExtendIn>,
     append: Option<streams::AppendIn>,
@@ -158,6 +159,10 @@ impl OperationIn {
             self.receive.map(|it| Ok(it.into_operation())),
             self.ack.map(|it| settle(it, Verdict::Ack)),
             self.nack.map(retry),
+            self.give_back.map(|it| {
+                let after = it.after.unwrap_or_default();
+                settle(it, Verdict::Release { after })
+            }),
             self.park.map(|it| settle(it, Verdict::Park)),
             self.extend.map(ExtendIn::into_operation),
             self.append.map(|it| {

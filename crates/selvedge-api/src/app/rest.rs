@@ -7,10 +7,11 @@ use http::{HeaderValue, StatusCode, header};
 use selvedge_durable::{
     Answer as Stored, Engine, Operation,
     group::ListGroups,
-    lease::{Acquire, GetLease, Holder, Release, Renew, TTL_DEFAULT},
+    lease::{Acquire, GetLease, Holder, ListLeases, Release, Renew, TTL_DEFAULT},
     schedule::{DeleteSchedule, ListSchedules, Missed, Overlap, PutSchedule, Schedule},
     state::{Condition, DeleteState, GetState, ListState, PutState},
 };
+use selvedge_patterns::wall::Wall;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -66,6 +67,7 @@ pub(super) async fn route<E: Engine>(call: Call<'_, E>, path: &[&str]) -> Result
             engine.transact(operations.collect()).await?;
             Ok(empty())
         }
+        ("GET", ["leases"]) => all_leases(call).await,
         (_, ["leases", resource, rest @ ..]) => leases(call, resource, rest).await,
         ("GET", ["schedules"]) => {
             let all = engine.execute(ListSchedules).await?;
@@ -140,6 +142,34 @@ struct HeldIn {
     ttl: Option<Duration>,
 }
 
+/// Every lease that is held, a page at a time.
+async fn all_leases<E: Engine>(call: Call<'_, E>) -> Result<Answer, Problem> {
+    call.query.only(&["after", "max", "held_for"])?;
+    let after = match call.query.text("after") {
+        None => (String::new(), 0),
+        Some(text) => {
+            let place = text.rsplit_once('~');
+            let place =
+                place.and_then(|(name, token)| Some((name.to_owned(), token.parse().ok()?)));
+            let problem =
+                || Problem::malformed(format!("`after` is no `next` of a page: `{text}`"));
+            place.ok_or_else(problem)?
+        }
+    };
+    let max = call.query.number("max", 100)?.clamp(1, LEASES_MAX) as usize;
+    let held_for = call.query.duration("held_for")?;
+    let leases = call.engine.execute(ListLeases { after, held_for, max }).await?;
+    // `~` is in no name.
+    let next = leases.last().filter(|_| leases.len() >= max);
+    let next = next.map(|(resource, holder)| format!("{resource}~{}", holder.token));
+    let leases = leases.iter().map(|(resource, it)| {
+        let mut shown = holder(it);
+        shown["resource"] = resource.clone().into();
+        shown
+    });
+    Ok(json(&json!({ "leases": leases.collect::<Vec<_>>(), "next": next })))
+}
+
 async fn leases<E: Engine>(
     call: Call<'_, E>,
     resource: &str,
@@ -178,9 +208,16 @@ async fn leases<E: Engine>(
     }
 }
 
+/// The longest page of leases.
+const LEASES_MAX: u64 = 1000;
+
+fn holder(it: &Holder) -> Value {
+    let since = Some(it.since).filter(|since| *since > Wall::ZERO).map(super::shown::time);
+    json!({ "owner": it.owner, "token": it.token, "since": since, "until": super::shown::time(it.until) })
+}
+
 /// Who holds a resource.
 pub(super) fn holders(holders: &[Holder]) -> Value {
-    let holder = |it: &Holder| json!({ "owner": it.owner, "token": it.token, "until": super::shown::time(it.until) });
     json!({ "holders": holders.iter().map(holder).collect::<Vec<_>>() })
 }
 

@@ -7,7 +7,8 @@ use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use selvedge_patterns::{balance::Standing, push::Answer};
+use selvedge_durable::{Clock as _, SystemClock};
+use selvedge_patterns::{balance::Standing, push::Answer, wall::Wall};
 use selvedge_proxy::{Handle, LocalAnswer};
 use serde::Deserialize;
 use tokio::{net::TcpStream, sync::Mutex};
@@ -80,7 +81,7 @@ impl Through {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_MAX).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        let retry_after = retry_after(&head.headers);
+        let retry_after = retry_after(&head.headers, SystemClock.now());
         if let Some(own) = local(&head.headers, &body) {
             return Ok((answer(own, retry_after), format!("{}: {}", own.code(), own.title())));
         }
@@ -135,8 +136,43 @@ fn answer(own: LocalAnswer, retry_after: Option<Duration>) -> Answer {
     }
 }
 
-/// The form in seconds; a date says nothing to a clock that may be wrong.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// Seconds, or an HTTP date: that is meant by the clock of who sent it, so the
+/// answer's own `Date` is what it is counted from, where there is one.
+fn retry_after(headers: &HeaderMap, now: Wall) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| {
+        let stamp = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        u64::try_from(stamp.as_microsecond()).ok().map(Wall::from_micros)
+    };
+    let theirs = headers.get(header::DATE).and_then(|it| date(it.to_str().ok()?.trim()));
+    Some(date(text)?.since(theirs.unwrap_or(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date_by_the_clock_of_who_says_it() {
+        let now = Wall::from_secs(784_111_700);
+        let wait = |after: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, after.parse().unwrap());
+            date.iter().for_each(|date| {
+                headers.insert(header::DATE, date.parse().unwrap());
+            });
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        let then = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(wait("120", None), Some(120));
+        assert_eq!(wait(then, None), Some(77), "by our clock");
+        assert_eq!(wait(then, Some("Sun, 06 Nov 1994 08:49:07 GMT")), Some(30), "by theirs");
+        assert_eq!(wait(then, Some("Sun, 06 Nov 1994 09:00:00 GMT")), Some(0), "over already");
+        for none in ["soon", "", "-1", "06 Nov", "1e3"] {
+            assert_eq!(wait(none, None), None, "{none}");
+        }
+    }
 }

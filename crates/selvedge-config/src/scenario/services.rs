@@ -357,6 +357,7 @@ fn calls(node: &Node, names: &[&str], cursor: &mut Cursor) -> Vec<Edge> {
                 text: name.to_owned(),
                 quoted: false,
                 expanded: false,
+                written: None,
             }),
         );
         let Some(service) = cursor.name(&target, "service", names) else { continue };

@@ -95,10 +95,37 @@ fn secrets_are_not_shown() {
     let loaded = crate::load(&text).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(loaded.operator.as_ref().unwrap().token.as_deref(), Some("correct-horse-battery"));
     let shown = format!("{}{}{:?}", loaded.effective(), loaded.effective_json(), loaded);
-    assert!(shown.contains("token: \"***\""), "{shown}");
+    assert!(shown.contains("token: \"${TOKEN}\""), "{shown}");
+    let again = crate::load(&loaded.effective()).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(again.operator.as_ref().unwrap().token.as_deref(), Some("correct-horse-battery"));
     let file = format!("{:?} {:?}", loaded.file, loaded.operator);
     assert!(!loaded.effective().contains("correct-horse") && !file.contains("correct-horse"));
     assert!(!loaded.effective_json().to_string().contains("correct-horse"));
+}
+
+#[test]
+fn a_secret_in_the_file_is_masked_and_the_mask_is_no_secret() {
+    for written in ["correct-horse-staple", "x${TOKEN}", "${NOWHERE:-correct-horse-staple}"] {
+        let text = crate::with_service("") + &format!("operator: {{ token: \"{written}\" }}\n");
+        let loaded = crate::load(&text).unwrap_or_else(|report| panic!("{report}"));
+        let shown = loaded.effective();
+        assert!(shown.contains("token: \"***\"") && !shown.contains("correct-horse"), "{shown}");
+        let refused = crate::load(&shown).unwrap_err().to_string();
+        assert!(refused.contains("in the place of a secret"), "{refused}");
+    }
+}
+
+#[test]
+fn secrets_of_a_push_read_back() {
+    let text = crate::with_service("")
+        + "durable: s.db\ntopics: { t: on }\nsubscriptions:\n  p:\n    topic: t\n    push: { to: a, secrets: [\"${SIGNING}\"] }\n";
+    let name = text.lines().find_map(|line| line.strip_prefix("  ")?.strip_suffix(':'));
+    let text = text.replace("to: a,", &format!("to: {},", name.unwrap_or("a")));
+    let loaded = crate::load(&text).unwrap_or_else(|report| panic!("{report}"));
+    let shown = loaded.effective();
+    assert!(shown.contains("[\"${SIGNING}\"]"), "{shown}");
+    let again = crate::load(&shown).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(again.durable.unwrap().pushes, loaded.durable.unwrap().pushes);
 }
 
 proptest! {

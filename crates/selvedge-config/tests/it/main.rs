@@ -15,6 +15,7 @@ pub(crate) fn env() -> Env {
     Env::fixed([
         ("PORT", "9001"),
         ("TOKEN", "correct-horse-battery"),
+        ("SIGNING", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         ("EMPTY", ""),
         ("NONSENSE", "soon"),
     ])

@@ -87,6 +87,28 @@ fn a_group_with_as_many_dead_letters_as_it_keeps_is_stuck() {
 }
 
 #[test]
+fn a_lease_that_is_held_for_long_is_named_with_its_holder() {
+    let held = |seconds| {
+        let holder = lease::Holder {
+            owner: "job-7".to_owned(),
+            token: 41,
+            since: ago(seconds),
+            until: NOW + Duration::from_secs(9),
+        };
+        let snapshot = Snapshot { leases: vec![("nightly".to_owned(), holder)], ..healthy() };
+        examine(&snapshot)
+    };
+    assert_eq!(held(86_399), []);
+    let found = held(86_400).remove(0);
+    assert_eq!(
+        (found.kind, found.weight, found.age),
+        ("lease_held", Weight::Attention, Some(LEASED))
+    );
+    assert!(found.what.contains("job-7") && found.what.contains("41"), "{found:?}");
+    assert!(found.todo.contains("/v1/leases/nightly/release"), "{found:?}");
+}
+
+#[test]
 fn messages_that_nobody_asks_for_are_stuck() {
     assert_eq!(kinds(status(59), nobody()), [""; 0], "young enough");
     assert_eq!(kinds(status(60), nobody()), ["unattended"]);

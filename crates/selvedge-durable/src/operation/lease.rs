@@ -62,6 +62,17 @@ pub struct CheckFence {
     pub token: u64,
 }
 
+/// Every lease that is held, by resource and token.
+#[derive(Clone, Debug, Default)]
+pub struct ListLeases {
+    /// Those after this resource and token.
+    pub after: (String, u64),
+    /// Only those that were granted at least so long ago.
+    pub held_for: Option<Duration>,
+    /// At most this many, and at most as many as a request may have.
+    pub max: usize,
+}
+
 /// Asks who holds a resource.
 #[derive(Clone, Debug)]
 pub struct GetLease {

@@ -15,14 +15,21 @@ use super::{
 };
 use crate::{
     Error, Subject,
-    lease::{Acquire, CheckFence, GetLease, Grant, Release, Renew},
+    lease::{Acquire, CheckFence, GetLease, Grant, ListLeases, Release, Renew},
 };
 
+fn holder(row: &impl Row, at: usize) -> Result<Holder, Error> {
+    Ok(Holder {
+        owner: row.get(at)?,
+        token: row.get(at + 1)?,
+        until: row.get(at + 2)?,
+        since: row.get(at + 3)?,
+    })
+}
+
 fn load(db: &impl Db, resource: &str) -> Result<Lease, Error> {
-    let sql = "SELECT owner, token, until FROM holders WHERE resource = ?1";
-    let holders = db.all(sql, &values![resource], |row| {
-        Ok(Holder { owner: row.get(0)?, token: row.get(1)?, until: row.get(2)? })
-    })?;
+    let sql = "SELECT owner, token, until, since FROM holders WHERE resource = ?1";
+    let holders = db.all(sql, &values![resource], |row| holder(row, 0))?;
     Ok(Lease::restore(holders))
 }
 
@@ -81,8 +88,9 @@ impl Apply for Acquire {
             &values![&self.resource, tx.now],
         )?;
         tx.db.write(
-            "INSERT INTO holders (resource, token, owner, until) VALUES (?1, ?2, ?3, ?4)",
-            &values![&self.resource, token, &self.owner, holder.until],
+            "INSERT INTO holders (resource, token, owner, until, since)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            &values![&self.resource, token, &self.owner, holder.until, holder.since],
         )?;
         tx.tell(Subject::Lease(self.resource));
         Ok(Grant { token, until: holder.until })
@@ -130,5 +138,21 @@ impl Apply for CheckFence {
 impl Look for GetLease {
     fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<Holder>, Error> {
         Ok(load(reader.db, &self.resource)?.view(reader.now).cloned().collect())
+    }
+}
+
+impl Look for ListLeases {
+    fn look<D: Db>(self, reader: &Reader<'_, D>) -> Result<Vec<(String, Holder)>, Error> {
+        // Of those that an older program granted nobody knows since when.
+        let from = i64::from(self.held_for.is_some());
+        let upto = self.held_for.map_or(Wall::MAX, |age| reader.now - age);
+        let sql = "SELECT owner, token, until, since, resource FROM holders
+             WHERE (resource, token) > (?1, ?2) AND until > ?3 AND since BETWEEN ?4 AND ?5
+             ORDER BY resource, token LIMIT ?6";
+        let (resource, token) = self.after;
+        let max = self.max.min(reader.config.items_max);
+        reader.db.all(sql, &values![&resource, token, reader.now, from, upto, max], |row| {
+            Ok((row.get(4)?, holder(row, 0)?))
+        })
     }
 }

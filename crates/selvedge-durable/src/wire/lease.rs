@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{Span, Time};
 use crate::{
     Operation,
-    lease::{self, CheckFence, GetLease, Grant, Release, TTL_DEFAULT},
+    lease::{self, CheckFence, GetLease, Grant, ListLeases, Release, TTL_DEFAULT},
 };
 
 /// Asks for a permit.
@@ -113,6 +113,33 @@ impl From<Named> for Operation {
     }
 }
 
+/// A page of all leases.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// Those after this resource and token.
+    #[serde(default)]
+    after: (String, u64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_for: Option<Span>,
+    #[serde(default = "super::page")]
+    max: usize,
+}
+
+impl From<ListLeases> for List {
+    fn from(list: ListLeases) -> Self {
+        let ListLeases { after, held_for, max } = list;
+        Self { after, held_for: held_for.map(Span), max }
+    }
+}
+
+impl From<List> for Operation {
+    fn from(given: List) -> Self {
+        let List { after, held_for, max } = given;
+        Self::ListLeases(ListLeases { after, held_for: held_for.map(|it| it.0), max })
+    }
+}
+
 /// A permit.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Granted {
@@ -144,28 +171,64 @@ pub struct Holders {
     holders: Vec<Holder>,
 }
 
+/// Who holds what.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leases {
+    leases: Vec<Lease>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Lease {
+    resource: String,
+    #[serde(flatten)]
+    holder: Holder,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     owner: String,
     token: u64,
+    since: Time,
     until: Time,
+}
+
+impl From<&lease::Holder> for Holder {
+    fn from(it: &lease::Holder) -> Self {
+        let (since, until) = (Time(it.since), Time(it.until));
+        Self { owner: it.owner.clone(), token: it.token, since, until }
+    }
+}
+
+impl From<Holder> for lease::Holder {
+    fn from(it: Holder) -> Self {
+        Self { owner: it.owner, token: it.token, since: it.since.0, until: it.until.0 }
+    }
 }
 
 impl From<&[lease::Holder]> for Holders {
     fn from(holders: &[lease::Holder]) -> Self {
-        let form = |it: &lease::Holder| Holder {
-            owner: it.owner.clone(),
-            token: it.token,
-            until: Time(it.until),
-        };
-        Self { holders: holders.iter().map(form).collect() }
+        Self { holders: holders.iter().map(Holder::from).collect() }
     }
 }
 
 impl From<Holders> for Vec<lease::Holder> {
     fn from(given: Holders) -> Self {
-        let holder =
-            |it: Holder| lease::Holder { owner: it.owner, token: it.token, until: it.until.0 };
-        given.holders.into_iter().map(holder).collect()
+        given.holders.into_iter().map(Into::into).collect()
+    }
+}
+
+impl From<&[(String, lease::Holder)]> for Leases {
+    fn from(leases: &[(String, lease::Holder)]) -> Self {
+        let lease = |(resource, holder): &(String, lease::Holder)| Lease {
+            resource: resource.clone(),
+            holder: holder.into(),
+        };
+        Self { leases: leases.iter().map(lease).collect() }
+    }
+}
+
+impl From<Leases> for Vec<(String, lease::Holder)> {
+    fn from(given: Leases) -> Self {
+        given.leases.into_iter().map(|it| (it.resource, it.holder.into())).collect()
     }
 }

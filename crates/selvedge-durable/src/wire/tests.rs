@@ -206,6 +206,12 @@ fn operations() -> Vec<Operation> {
     all.push(Operation::DeleteSchedule(schedule::DeleteSchedule { name: name() }));
     all.push(Operation::ListSchedules(schedule::ListSchedules));
     all.push(Operation::ListTopics(topic::ListTopics));
+    all.push(Operation::ListLeases(lease::ListLeases::default()));
+    all.push(Operation::ListLeases(lease::ListLeases {
+        after: (name(), u64::MAX),
+        held_for: Some(Duration::from_secs(3)),
+        max: 7,
+    }));
     all.push(Operation::GetTopic(topic::GetTopic { name: name() }));
     let (topic, group) = named();
     all.push(Operation::GetGroup(group::GetGroup { topic: topic.clone(), group: group.clone() }));
@@ -323,7 +329,7 @@ fn results() -> Vec<Answer> {
         next: Some(at),
         last: None,
     };
-    let holder = lease::Holder { owner: name(), token: u64::MAX, until: at };
+    let holder = lease::Holder { owner: name(), token: u64::MAX, since: at, until: at };
     let snapshot = stream::Snapshot { version: 3, data: Bytes::from_static(b"\0") };
     let mut settled = vec![Ok(Settled::Acked), Ok(Settled::Retry { at })];
     settled.extend(causes.map(|cause| Ok(Settled::Dead(cause))));
@@ -358,7 +364,8 @@ fn results() -> Vec<Answer> {
         Answer::ListState(vec![(name(), 10)]),
         Answer::Acquire(lease::Grant { token: u64::MAX, until: at }),
         Answer::Renew(at),
-        Answer::GetLease(vec![holder]),
+        Answer::GetLease(vec![holder.clone()]),
+        Answer::ListLeases(vec![(name(), holder)]),
         Answer::PutSchedule(schedule.clone()),
         Answer::ListSchedules(vec![schedule]),
         Answer::DeleteTopic(()),

@@ -63,3 +63,44 @@ async fn a_group_full_of_dead_letters_says_so() {
         "SV0440"
     );
 }
+
+#[tokio::test]
+async fn all_leases_are_listed_a_page_at_a_time() {
+    let world = world().await;
+    for (resource, owner) in [("b", "one"), ("a", "two"), ("b", "three")] {
+        let acquire = json!({"owner": owner, "permits": 2, "ttl": "60s"});
+        world.ok("POST", &format!("/v1/leases/{resource}/acquire"), acquire).await;
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v1/leases?max=2".to_owned();
+    loop {
+        let page = world.ok("GET", &path, Value::Null).await;
+        for lease in page["leases"].as_array().unwrap() {
+            assert!(lease["since"].is_string() && lease["until"].is_string(), "{lease}");
+            let text = |name: &str| lease[name].as_str().unwrap().to_owned();
+            seen.push((text("resource"), text("owner")));
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/v1/leases?max=2&after={next}");
+    }
+    let pairs: Vec<_> = seen.iter().map(|(resource, owner)| (&resource[..], &owner[..])).collect();
+    assert_eq!(pairs, [("a", "two"), ("b", "one"), ("b", "three")]);
+    let long = world.ok("GET", "/v1/leases?held_for=1h", Value::Null).await;
+    assert_eq!(long, json!({"leases": [], "next": null}));
+    assert_eq!(world.json("GET", "/v1/leases?after=x", Value::Null).await.code(), "SV0440");
+}
+
+#[tokio::test]
+async fn what_is_given_back_costs_no_attempt() {
+    let world = world().await;
+    world.queue().await;
+    let group = "/v1/topics/t/groups/g";
+    world.ok("POST", "/v1/topics/t/batch", json!({"messages": [{"data": "a"}]})).await;
+    for _ in 0..3 {
+        let got = world.ok("POST", &format!("{group}/receive"), Value::Null).await;
+        assert_eq!(got["messages"][0]["attempt"], 1);
+        let back = json!({"ids": [got["messages"][0]["id"]]});
+        let settled = world.ok("POST", &format!("{group}/give-back"), back).await;
+        assert_eq!(settled["settled"], 1);
+    }
+}
