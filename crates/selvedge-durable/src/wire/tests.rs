@@ -238,7 +238,7 @@ fn every_operation_arrives_as_it_was_sent() {
         let back = there_and_back(operation.clone().into());
         assert_eq!(format!("{back:?}"), format!("{:?}", [operation]));
     }
-    assert_eq!(kinds.len(), 39, "one of each: {kinds:?}");
+    assert_eq!(kinds.len(), 40, "one of each: {kinds:?}");
     let all = operations();
     let back = there_and_back(Asked::transact(all.clone()));
     assert_eq!(format!("{back:?}"), format!("{all:?}"));
