@@ -159,7 +159,7 @@ impl Waiting {
         answers: &mut Answers,
     ) -> Result<(), Error> {
         let Some(queue) = self.queues.get_mut(door) else { return Ok(()) };
-        let mut passed_over = Vec::new();
+        let (mut passed_over, mut ended) = (Vec::new(), Ok(()));
         while let Some(waiter) = queue.pop_front() {
             // A lease given to somebody who left would hold the message for nothing.
             if waiter.reply.is_closed() {
@@ -177,12 +177,13 @@ impl Waiting {
                 }
                 break;
             }
-            if !tx.db.in_transaction() {
-                return answer.map(drop);
-            }
             self.count -= 1;
             self.deadlines.remove(&(waiter.until, waiter.number, door.clone()));
+            ended = tx.intact(&answer);
             answers.push((waiter.reply, answer));
+            if ended.is_err() {
+                break;
+            }
         }
         for waiter in passed_over.into_iter().rev() {
             queue.push_front(waiter);
@@ -190,7 +191,7 @@ impl Waiting {
         if queue.is_empty() {
             self.queues.remove(door);
         }
-        Ok(())
+        ended
     }
 
     fn plan<D: Db>(&mut self, tx: &mut Tx<D>, door: &Door) -> Result<(), Error> {

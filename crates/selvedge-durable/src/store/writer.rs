@@ -53,8 +53,6 @@ pub(crate) struct Tx<D> {
     pub(super) released: Vec<String>,
     /// What those who watch are to be told once it lasts; some of it twice.
     news: Vec<Subject>,
-    /// What ended the transaction before its time.
-    ended: Option<Error>,
     sequence: u64,
     sequence_stored: u64,
 }
@@ -157,12 +155,20 @@ impl<D: Db> Tx<D> {
                     self.db.undo()?;
                     // The stored bound may be gone with the savepoint.
                     self.sequence_stored = self.sequence_stored.min(self.sequence);
-                } else {
-                    self.ended = Some(error.clone());
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Fails if the disk, or the way to the database, ended the transaction under
+    /// a request that was answered so.
+    pub(super) fn intact(&self, answer: &Result<Vec<Answer>, Error>) -> Result<(), Error> {
+        if self.db.in_transaction() {
+            return Ok(());
+        }
+        let unknown = || Error::Storage(Arc::from(Box::from("the transaction ended early")));
+        Err(answer.as_ref().err().cloned().unwrap_or_else(unknown))
     }
 }
 
@@ -234,7 +240,6 @@ impl<D: Db> Writer<D> {
             freed: Vec::new(),
             released: Vec::new(),
             news: Vec::new(),
-            ended: None,
             sequence: stored,
             sequence_stored: stored,
             config,
@@ -371,16 +376,13 @@ impl<D: Db> Writer<D> {
             && let Some(patience) = operation.patience()
         {
             let answer = self.tx.alone_one(operation.clone());
+            if let Err(error) = self.tx.intact(&answer) {
+                self.answers.push((reply, answer));
+                return Err(error);
+            }
             let again = operations.into_iter().next().ok_or(Error::Closed)?;
-            self.waiting.or_wait(
-                &mut self.tx,
-                again,
-                patience,
-                answer,
-                reply,
-                &mut self.answers,
-            )?;
-            return self.intact();
+            let answers = &mut self.answers;
+            return self.waiting.or_wait(&mut self.tx, again, patience, answer, reply, answers);
         }
         let answer = if self.tx.is_one_statement(&operations) {
             // It is done whole or not at all by itself.
@@ -397,17 +399,9 @@ impl<D: Db> Writer<D> {
         } else {
             self.tx.alone(|tx| tx.all(operations))
         };
+        let intact = self.tx.intact(&answer);
         self.answers.push((reply, answer));
-        self.intact()
-    }
-
-    /// Fails if the disk ended the transaction under us.
-    fn intact(&self) -> Result<(), Error> {
-        if !self.tx.db.in_transaction() {
-            let unknown = || Error::Storage(Arc::from(Box::from("the transaction ended early")));
-            return Err(self.tx.ended.clone().unwrap_or_else(unknown));
-        }
-        Ok(())
+        intact
     }
 
     fn due(&mut self) -> Result<(), Error> {
@@ -441,7 +435,6 @@ impl<D: Db> Writer<D> {
                 Operation::Publish(publish) => self.tx.is_relaxed(&publish.topic),
                 _ => false,
             });
-        self.tx.ended = None;
         self.tx.stirred.clear();
         self.tx.freed.clear();
         self.tx.released.clear();
