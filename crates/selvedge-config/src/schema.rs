@@ -25,10 +25,12 @@ use crate::{
 };
 
 pub use durable::{
-    AppApi, Collect, Compact, DeadLetters, Dedupe, DeliveryRate, Durability, Durable, Exclusive,
-    Missed, Overlap, Priorities, Push, PushMode, Redelivery, Retention, Schedule, Start,
-    Subscription, Topic, WhenFull,
+    AppApi, Collect, Compact, Compatibility, DeadLetters, Dedupe, DeliveryRate, Durability,
+    Durable, Exclusive, Missed, Overlap, Priorities, Push, PushMode, Redelivery, Retention,
+    Schedule, Start, Subscription, Topic, TopicSchema, WhenFull,
 };
+
+pub use routing::Document;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

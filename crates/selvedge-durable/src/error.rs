@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use selvedge_patterns::{config::ConfigError, group::Stale, wall::Wall};
+use selvedge_patterns::{compat::Refusal, config::ConfigError, group::Stale, wall::Wall};
+
+use crate::schema::Mismatch;
 
 /// Why a request to the store failed. Nothing of the request was done, except
 /// that with [`Self::Unknown`], [`Self::Closed`] and [`Self::Unsynced`] one cannot know.
@@ -133,6 +135,27 @@ pub enum Error {
     /// The delivery is not the message's last one any more.
     #[error("the receipt {}-{}-{} is stale", .0.presented.position, .0.presented.attempt, .0.presented.fence)]
     Stale(Stale),
+    /// A message is not what its topic's schema says.
+    #[error("the message at index {index} {}: {}", mismatched(.mismatch), .mismatch.problem)]
+    Mismatch {
+        /// Which message of the request, from 0.
+        index: usize,
+        /// Where in it, and what is wrong.
+        mismatch: Mismatch,
+    },
+    /// A schema may not take the place of the one before.
+    #[error(
+        "the schema of topic `{topic}` cannot follow version {version}: at `{}`: {}",
+        .refusal.path, .refusal.problem
+    )]
+    Incompatible {
+        /// The topic.
+        topic: String,
+        /// The last version of its schema.
+        version: u64,
+        /// Where in the schema, and what stands in the way.
+        refusal: Refusal,
+    },
     /// The stream is not where the writer believed it to be.
     #[error("stream `{stream}` is at {}, expected {expected}", version(.actual))]
     WrongVersion {
@@ -185,6 +208,13 @@ pub enum Error {
     },
 }
 
+fn mismatched(mismatch: &Mismatch) -> String {
+    if mismatch.path.is_empty() {
+        return "is not what its topic's schema says".to_owned();
+    }
+    format!("is not what its topic's schema says at `{}`", mismatch.path)
+}
+
 fn version(version: &Option<u64>) -> String {
     version.map_or_else(|| "no version".to_owned(), |version| version.to_string())
 }
@@ -212,6 +242,8 @@ impl Error {
             Self::Invalid { .. } => "SV0413",
             Self::Stale(_) => "SV0414",
             Self::Unfit { .. } => "SV0415",
+            Self::Mismatch { .. } => "SV0417",
+            Self::Incompatible { .. } => "SV0418",
             Self::WrongVersion { .. } => "SV0420",
             Self::Precondition { .. } => "SV0421",
             Self::Undecodable { .. } => "SV0422",
@@ -243,6 +275,14 @@ impl Error {
 
     pub(crate) fn unreachable(problem: impl Into<String>) -> Self {
         Self::Unreachable { problem: problem.into() }
+    }
+
+    /// Says which message of a request is meant.
+    pub(crate) fn of_message(self, index: usize) -> Self {
+        match self {
+            Self::Mismatch { mismatch, .. } => Self::Mismatch { index, mismatch },
+            other => other,
+        }
     }
 
     pub(crate) fn missing(kind: &'static str, name: &str) -> Self {

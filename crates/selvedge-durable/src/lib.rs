@@ -23,6 +23,7 @@ mod observed;
 mod operation;
 mod postgres;
 pub mod projection;
+pub mod schema;
 mod sqlite;
 mod store;
 mod telemetry;

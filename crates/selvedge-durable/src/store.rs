@@ -13,6 +13,7 @@ mod leases;
 mod leavings;
 pub(crate) mod record;
 mod schedules;
+mod schemas;
 pub(crate) mod state;
 pub(crate) mod streams;
 mod topics;

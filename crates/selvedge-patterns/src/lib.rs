@@ -13,6 +13,7 @@ pub mod budget;
 pub mod bulkhead;
 pub mod call;
 pub mod collect;
+pub mod compat;
 pub mod config;
 pub mod deadline;
 pub mod fallback;

@@ -120,6 +120,10 @@ impl From<Error> for Problem {
             Error::Exists { .. } => (S::CONFLICT, "exists with other settings"),
             Error::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "too large"),
             Error::Invalid { .. } => (S::UNPROCESSABLE_ENTITY, "a value makes no sense here"),
+            Error::Mismatch { .. } => {
+                (S::UNPROCESSABLE_ENTITY, "the message is not what the schema says")
+            }
+            Error::Incompatible { .. } => (S::CONFLICT, "the schema cannot follow the last one"),
             Error::Stale(_) => (S::CONFLICT, "the receipt is stale"),
             Error::WrongVersion { .. } => (S::CONFLICT, "the stream has another version"),
             Error::Precondition { .. } => {

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Either, channel::Channel};
 use hyper::body::Incoming;
 use selvedge_durable::{
     Engine, Error, collect,
+    schema::{self, Schema},
     topic::{
         CancelDelayed, DeleteTopic, From, GetTopic, ListTopics, Message, NewMessage, Publish,
         Published, PutTopic, ReadTopic, Settings, Topic,
@@ -15,7 +16,7 @@ use selvedge_durable::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{
@@ -82,6 +83,9 @@ struct SettingsIn {
     dedupe_max: Option<u64>,
     relaxed: bool,
     collect: Value,
+    /// A JSON Schema.
+    schema: Option<Value>,
+    compatibility: Option<String>,
 }
 
 impl Default for SettingsIn {
@@ -100,6 +104,8 @@ impl Default for SettingsIn {
             dedupe_max: None,
             relaxed: false,
             collect: Value::Null,
+            schema: None,
+            compatibility: None,
         }
     }
 }
@@ -108,6 +114,14 @@ async fn put<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem
     let engine = call.engine;
     let given: SettingsIn = call.json().await?;
     let default = Settings::default();
+    let mode = given
+        .compatibility
+        .as_deref()
+        .map_or(Ok(schema::Compatibility::None), schema::compatibility)?;
+    let schema = match &given.schema {
+        None | Some(Value::Null) => None,
+        Some(document) => Some(Arc::new(Schema::parse(document, mode)?)),
+    };
     let settings = Settings {
         retention_age: given.retention_age,
         retention_bytes: given.retention_bytes,
@@ -123,6 +137,7 @@ async fn put<E: Engine>(call: Call<'_, E>, name: &str) -> Result<Answer, Problem
             .map_or(default.dedupe_max, |max| Some(max).filter(|max| *max > 0)),
         relaxed: given.relaxed,
         collect: collect::parse(&given.collect)?,
+        schema,
     };
     Ok(json(&topic(&engine.execute(PutTopic { name: name.to_owned(), settings }).await?)))
 }
@@ -134,6 +149,10 @@ fn topic(topic: &Topic) -> Value {
         "compact": settings.compact, "priorities": settings.priorities, "relaxed": settings.relaxed,
         "collect": collect::show(&settings.collect),
         "dedupe_since": dedupe_since.map(shown::time),
+        "schema": settings.schema.as_ref().map(|it| it.document()),
+        "schema_version": settings.schema.as_ref().map(|it| it.version()),
+        "compatibility":
+            settings.schema.as_ref().map(|it| schema::compatibility_word(it.compatibility())),
     })
 }
 

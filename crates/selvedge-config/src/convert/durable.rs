@@ -1,10 +1,11 @@
 //! From the file's words to what a store is opened with and must hold.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use selvedge_durable::{
     group::{Config as GroupConfig, Full, Letters, PutGroup},
     schedule::{Missed, Overlap, PutSchedule},
+    schema::{Compatibility, Schema},
     topic::{NewMessage, PutTopic, Settings},
 };
 use selvedge_patterns::{
@@ -45,6 +46,16 @@ fn is_signing_secret(text: &str) -> bool {
     let key = key.trim_end_matches('=');
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
     (24..=64).contains(&(key.len() * 3 / 4)) && key.len() % 4 != 1 && key.bytes().all(known)
+}
+
+fn schema_of(it: &schema::TopicSchema) -> Result<Schema, selvedge_durable::Error> {
+    let compatibility = match *it.compatibility {
+        schema::Compatibility::None => Compatibility::None,
+        schema::Compatibility::Backward => Compatibility::Backward,
+        schema::Compatibility::Forward => Compatibility::Forward,
+        schema::Compatibility::Full => Compatibility::Full,
+    };
+    Schema::parse(&it.document.0, compatibility)
 }
 
 /// What a topic takes of others.
@@ -232,6 +243,8 @@ impl Convert<'_> {
             dedupe_max: it.dedupe.max.map(u64::from),
             relaxed: *it.durability == schema::Durability::Relaxed,
             collect: it.collect.iter().map(rule).collect(),
+            // Read before, so it can be read again.
+            schema: it.schema.as_ref().and_then(|it| schema_of(it).ok()).map(Arc::new),
         };
         self.sound(settings.validate(), |key| match (key, retention, it.priorities.as_ref()) {
             ("age", Some(retention), _) => retention.age.span(),

@@ -9,7 +9,7 @@ use selvedge_patterns::{
 };
 use serde_json::{Value, json};
 
-use super::secs;
+use super::{routing::Document, secs};
 use crate::{
     read::{Definitions, Field, Named, Reader, Secret, Text, choice, section},
     show::Shown,
@@ -88,6 +88,32 @@ section! {
         durability: Durability = Durability::Synced;
         /// What is published to other topics and appended to this one too, in the same transaction: so one subscription reads many topics. See [routing](routing.md).
         collect: Vec<Collect> = Vec::new();
+        /// What the payloads must be; a message that is not is refused. See [routing](routing.md).
+        schema: Option<TopicSchema> = None;
+    }
+}
+
+section! {
+    /// A JSON Schema, and how it may change.
+    TopicSchema: "a schema", short "document" {
+        /// The schema: as a mapping, or as JSON in a text, such as `${file:order.schema.json}`.
+        document: Document;
+        /// Which changes are taken, seen from the last schema of the topic.
+        compatibility: Compatibility = Compatibility::None;
+    }
+}
+
+choice! {
+    /// Which changes of a schema are taken.
+    Compatibility: "a compatibility" {
+        /// Every one.
+        None = "none",
+        /// Those after which everything that was allowed still is.
+        Backward = "backward",
+        /// Those after which nothing is allowed that was not.
+        Forward = "forward",
+        /// Those that are both.
+        Full = "full",
     }
 }
 

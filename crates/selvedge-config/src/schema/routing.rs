@@ -1,6 +1,9 @@
 //! The keys that say which messages reach whom.
 
-use selvedge_durable::{Error, filter};
+use selvedge_durable::{
+    Error, filter,
+    schema::{Compatibility, Schema},
+};
 use selvedge_patterns::filter::{Filter, Wildcard};
 use serde_json::{Map, Value, json};
 
@@ -14,16 +17,25 @@ use crate::{
 /// Filters whose values are texts, however they are spelt.
 const OF_TEXTS: &[&str] = &["exact", "prefix", "suffix", "wildcard"];
 
+/// Where values are texts, however they are spelt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Texts {
+    Only,
+    InPlaces,
+    Nowhere,
+}
+
 /// A tree as JSON. What is not in quotes may be a number or a truth, unless
-/// only texts have a meaning there.
-fn to_json(node: &Node, texts: bool) -> Value {
+/// only texts have a meaning there, as below some keys of a filter.
+fn to_json(node: &Node, texts: Texts) -> Value {
     match &node.kind {
         Kind::Null | Kind::Broken => Value::Null,
-        Kind::Scalar(scalar) => plain(scalar, texts),
+        Kind::Scalar(scalar) => plain(scalar, texts == Texts::Only),
         Kind::Sequence(items) => items.iter().map(|item| to_json(item, texts)).collect(),
         Kind::Mapping(entries) => {
             let entry = |entry: &crate::tree::Entry| {
-                let texts = texts || OF_TEXTS.contains(&&*entry.key);
+                let below = texts == Texts::InPlaces && OF_TEXTS.contains(&&*entry.key);
+                let texts = if below { Texts::Only } else { texts };
                 (entry.key.clone(), to_json(&entry.value, texts))
             };
             Value::Object(entries.iter().map(entry).collect::<Map<_, _>>())
@@ -60,7 +72,7 @@ fn shown(value: &Value) -> Shown {
 
 impl Field for Filter {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        let problem = match filter::parse(&to_json(node, false)) {
+        let problem = match filter::parse(&to_json(node, Texts::InPlaces)) {
             Ok(filter) => return Some(filter),
             Err(Error::Invalid { problem, .. }) => problem,
             Err(error) => error.to_string(),
@@ -100,5 +112,46 @@ impl Field for Wildcard {
 
     fn json_schema(_: &mut Definitions) -> Value {
         json!({ "type": "string", "examples": ["orders.#", "*.error"] })
+    }
+}
+
+/// A JSON Schema.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document(pub Value);
+
+impl Field for Document {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let wrong = |problem: String, reader: &mut Reader| {
+            let help = "write a mapping such as `{ type: object, required: [id] }`, or \
+                        `${file:order.schema.json}`";
+            reader.problem(
+                Diagnostic::error(Code::WRONG_VALUE, problem).at(node.span, "").help(help),
+            );
+            None
+        };
+        let document = match &node.kind {
+            Kind::Scalar(scalar) => match serde_json::from_str(&scalar.text) {
+                Ok(document) => document,
+                Err(error) => return wrong(format!("the schema is no JSON: {error}"), reader),
+            },
+            _ => to_json(node, Texts::Nowhere),
+        };
+        match Schema::parse(&document, Compatibility::None) {
+            Ok(_) => Some(Self(document)),
+            Err(Error::Invalid { problem, .. }) => wrong(format!("the schema {problem}"), reader),
+            Err(error) => wrong(error.to_string(), reader),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        // As a text: a mapping with nothing in it would read as something else.
+        Shown::Text(self.0.to_string())
+    }
+
+    fn json_schema(_: &mut Definitions) -> Value {
+        json!({
+            "type": ["object", "string", "boolean"],
+            "examples": [{ "type": "object", "required": ["id"] }, "${file:order.schema.json}"],
+        })
     }
 }

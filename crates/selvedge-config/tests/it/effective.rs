@@ -34,6 +34,7 @@ api: { bind: "127.0.0.1:9909", body_max: 1MiB }
 topics:
   orders: { retention: { age: 30d, size: off, unconsumed: on }, priorities: 5s, dedupe: { window: 1m, max: 5000 } }
   rates: { retention: off, compact: { lag: 1m }, durability: relaxed }
+  checked: { schema: { document: { type: object, properties: { prefix: { minLength: 1 }, a: { enum: [1, "1", true] } } }, compatibility: full } }
   audit: { collect: [orders, { from: "*.error", where: { exact: { key: k } } }] }
 subscriptions:
   billing: { topic: orders, from: 2026-01-31T00:00:00Z, retry: { attempts: 3, base: 50ms }, ordered: on }

@@ -1,6 +1,6 @@
 //! Topics: append-only logs of messages with dense positions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use selvedge_patterns::{
@@ -8,6 +8,8 @@ use selvedge_patterns::{
     config::ConfigError,
     wall::Wall,
 };
+
+use crate::schema::Schema;
 
 /// The priority of a message that names none.
 pub const PRIORITY_DEFAULT: u8 = 5;
@@ -44,6 +46,8 @@ pub struct Settings {
     /// What is published to other topics and appended here too, in the same
     /// transaction. Default nothing.
     pub collect: Vec<Rule>,
+    /// What the payloads must be. Default anything.
+    pub schema: Option<Arc<Schema>>,
 }
 
 impl Default for Settings {
@@ -61,6 +65,7 @@ impl Default for Settings {
             dedupe_max: Some(1_000_000),
             relaxed: false,
             collect: Vec::new(),
+            schema: None,
         }
     }
 }
@@ -88,6 +93,12 @@ impl Settings {
         collect::validate(&self.collect)?;
         // What is collected may have no key.
         require(!self.compact || self.collect.is_empty(), "collect", "does not go with `compact`")?;
+        // What is collected was checked by the schema of its own topic.
+        require(
+            self.schema.is_none() || self.collect.is_empty(),
+            "schema",
+            "does not go with `collect`",
+        )?;
         require(self.ageing >= Duration::from_millis(1), "ageing", "must be at least 1 ms")?;
         require(self.dedupe_max.is_none_or(|max| max >= 1), "dedupe_max", "must be at least 1")?;
         require(

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Error,
     schedule::{DeleteSchedule, ListSchedules, PutSchedule, Schedule},
-    topic::{Message, NewMessage, PRIORITY_DEFAULT, Place},
+    topic::{Message, NewMessage, PRIORITY_DEFAULT, Place, Published},
 };
 
 /// A zone of the world.
@@ -211,9 +211,16 @@ impl<D: Db> Tx<D> {
             deliver_at: None,
             dedupe_id: Some(format!("schedule:{}:{}", ripe.name, due.as_micros())),
         };
-        match self.publish_one(&ripe.topic, &message)?.place {
-            Place::Log(position) => Ok(Some(position as i64)),
-            Place::Delayed(_) => Ok(None),
+        match self.publish_one(&ripe.topic, &message) {
+            Ok(Published { place: Place::Log(position), .. }) => Ok(Some(position as i64)),
+            Ok(_) => Ok(None),
+            // The schema has changed since; nothing else must wait for that.
+            Err(error @ Error::Mismatch { .. }) => {
+                let (schedule, code) = (&ripe.name, error.code());
+                tracing::error!(%schedule, %error, code, "a run is left out");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
     Apply, Look, Reader, collecting,
     driver::{Db, Row, values},
     record::{self, checksum, encode_headers, row_id},
+    schemas,
     writer::Tx,
 };
 use crate::{
@@ -76,6 +77,7 @@ fn settings(row: &impl Row, at: usize) -> Result<Settings, Error> {
         relaxed: row.get(at + 9)?,
         collect: collecting::stored(row.get(at + 10)?)?,
         dedupe_max: row.get(at + 11)?,
+        schema: None,
     })
 }
 
@@ -101,6 +103,7 @@ fn load(db: &impl Db, name: &str) -> Result<Live, Error> {
         })
     })?;
     let mut live = found.ok_or_else(|| Error::missing("topic", name))?;
+    live.settings.schema = schemas::stored(db, live.id)?;
     let last: Option<(i64, Wall, u64)> = db.find(
         "SELECT id, at, total FROM messages WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1",
         &values![row_id(live.id, 0), row_id(live.id + 1, 0)],
@@ -194,7 +197,8 @@ fn describe(db: &impl Db, now: Wall, name: &str) -> Result<Topic, Error> {
 impl<D: Db> Tx<D> {
     pub(super) fn topic(&mut self, name: &str) -> Result<&mut Live, Error> {
         if !self.topics.0.contains_key(name) {
-            let live = load(&self.db, name)?;
+            let mut live = load(&self.db, name)?;
+            self.schemas.share(live.id, &mut live.settings);
             self.topics.0.insert(name.to_owned(), live);
         }
         self.topics.0.get_mut(name).ok_or_else(|| Error::missing("topic", name))
@@ -217,6 +221,7 @@ impl<D: Db> Tx<D> {
         if message.payload.is_none() && message.key.is_none() {
             return Err(Error::invalid("key", "is needed where there is no payload"));
         }
+        schemas::check(settings, message)?;
         if settings.compact && message.key.is_none() {
             return Err(Error::invalid("key", "is needed in a compacted topic"));
         }
@@ -606,6 +611,7 @@ impl Apply for PutTopic {
                 s.dedupe_max,
             ],
         )?;
+        tx.put_schema(&self.name, s.schema.as_deref())?;
         tx.topics.0.remove(&self.name);
         tx.collectors.forget();
         tx.tell_topic(&self.name);
@@ -617,6 +623,7 @@ impl Apply for DeleteTopic {
     fn apply<D: Db>(self, tx: &mut Tx<D>) -> Result<(), Error> {
         let id = tx.topic(&self.name)?.id;
         tx.drop_groups(id)?;
+        tx.db.write("DELETE FROM schemas WHERE topic = ?1", &values![id])?;
         tx.db.write("UPDATE topics SET name = NULL WHERE id = ?1", &values![id])?;
         tx.topics.0.remove(&self.name);
         tx.collectors.forget();
@@ -632,7 +639,10 @@ impl Apply for Publish {
         if size > max {
             return Err(Error::TooLarge { what: "a batch", size, max });
         }
-        self.messages.iter().map(|message| tx.publish_one(&self.topic, message)).collect()
+        let publish = |(index, message)| {
+            tx.publish_one(&self.topic, message).map_err(|error| error.of_message(index))
+        };
+        self.messages.iter().enumerate().map(publish).collect()
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     collecting::Collectors,
     driver::{Db, Row, values},
     groups::Groups,
+    schemas::Schemas,
     topics::Topics,
     waiting::Waiting,
 };
@@ -43,6 +44,7 @@ pub(crate) struct Tx<D> {
     pub(super) topics: Topics,
     pub(super) groups: Groups,
     pub(super) collectors: Collectors,
+    pub(super) schemas: Schemas,
     /// The earliest due time of anything stored, or none.
     pub(super) due: Option<Wall>,
     /// Topics in which every group's waiting consumers may find something now.
@@ -235,6 +237,7 @@ impl<D: Db> Writer<D> {
             topics: Topics::default(),
             groups: Groups::default(),
             collectors: Collectors::default(),
+            schemas: Schemas::default(),
             due: Some(now),
             stirred: Vec::new(),
             freed: Vec::new(),

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use selvedge_patterns::group::Stale;
+use selvedge_patterns::{compat::Refusal, group::Stale};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::text::{Id, Text, Time};
-use crate::Error;
+use crate::{Error, schema::Mismatch};
 
 /// A problem document, RFC 9457.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<Text>,
@@ -74,6 +76,8 @@ pub struct Facts {
     receipt: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +123,20 @@ impl Facts {
             Error::Invalid { field, problem } => {
                 Self { field: text(field), problem: Some(problem), ..none }
             }
+            Error::Mismatch { index, mismatch: Mismatch { path, rule, problem } } => Self {
+                index: Some(index),
+                path: Some(path),
+                rule: Some(rule),
+                problem: Some(problem),
+                ..none
+            },
+            Error::Incompatible { topic, version, refusal: Refusal { path, problem } } => Self {
+                name: Some(topic),
+                version: Some(version),
+                path: Some(path),
+                problem: Some(problem),
+                ..none
+            },
             Error::Stale(Stale { presented, current }) => {
                 Self { receipt: Some(Id(presented)), latest: current, ..none }
             }
@@ -191,6 +209,15 @@ fn known(code: &str, facts: Facts) -> Option<Error> {
         "SV0414" => Error::Stale(Stale { presented: it.receipt?.0, current: it.latest }),
         "SV0415" => Error::Unfit { place: it.place?, problem: it.problem? },
         "SV0416" => Error::Unsynced { problem: it.problem? },
+        "SV0417" => Error::Mismatch {
+            index: it.index?,
+            mismatch: Mismatch { path: it.path?, rule: it.rule?, problem: it.problem? },
+        },
+        "SV0418" => Error::Incompatible {
+            topic: it.name?,
+            version: it.version?,
+            refusal: Refusal { path: it.path?, problem: it.problem? },
+        },
         "SV0420" => Error::WrongVersion {
             stream: it.stream?,
             expected: it.expected?,

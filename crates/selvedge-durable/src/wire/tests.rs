@@ -26,6 +26,12 @@ fn limit(burst: u32) -> limit::Config {
     limit::Config { rate, burst, ..limit::Config::default() }
 }
 
+fn schema() -> std::sync::Arc<crate::schema::Schema> {
+    let document = json!({"type": "object", "required": ["id"]});
+    let mode = crate::schema::Compatibility::Forward;
+    std::sync::Arc::new(crate::schema::Schema::parse(&document, mode).unwrap().of_version(3))
+}
+
 fn filter() -> crate::filter::Filter {
     crate::filter::parse(&json!({"not": {"prefix": {"type": "a."}}})).unwrap()
 }
@@ -57,6 +63,7 @@ fn operations() -> Vec<Operation> {
         ageing: Duration::from_nanos(1),
         dedupe_window: Duration::from_micros(1_500),
         relaxed: true,
+        schema: Some(schema()),
         ..topic::Settings::default()
     };
     all.push(Operation::PutTopic(topic::PutTopic { name: name(), settings }));
@@ -259,7 +266,8 @@ fn delivered() -> topic::Message {
 fn results() -> Vec<Answer> {
     let at = Wall::from_micros(1_800_000_000_000_009);
     let name = || "t".to_owned();
-    let settings = topic::Settings { retention_age: None, ..topic::Settings::default() };
+    let schema = Some(schema());
+    let settings = topic::Settings { retention_age: None, schema, ..topic::Settings::default() };
     let topic = topic::Topic {
         name: name(),
         settings,
@@ -433,6 +441,15 @@ fn every_error_arrives_as_it_was_made() {
         Error::Exists { kind: "group", name: name(), difference: "order" },
         Error::TooLarge { what: "a payload", size: 2, max: 1 },
         Error::invalid("lease", "is wrong"),
+        Error::Mismatch {
+            index: 3,
+            mismatch: crate::schema::Mismatch { path: name(), rule: name(), problem: name() },
+        },
+        Error::Incompatible {
+            topic: name(),
+            version: 4,
+            refusal: selvedge_patterns::compat::Refusal { path: name(), problem: name() },
+        },
         Error::Stale(Stale { presented: receipt(1), current: Some((2, 3)) }),
         Error::Stale(Stale { presented: receipt(1), current: None }),
         Error::WrongVersion { stream: name(), expected: name(), actual: Some(3) },

@@ -1,6 +1,6 @@
 //! Topics and messages.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Operation, collect,
+    schema::{self, Compatibility, Schema},
     topic::{
         self, CancelDelayed, DeleteTopic, GetTopic, NewMessage, PRIORITY_DEFAULT, Place, PutTopic,
         ReadTopic,
@@ -41,6 +42,11 @@ pub struct Settings {
     retention_age: Option<Span>,
     /// `null` keeps messages of any size.
     retention_bytes: Option<u64>,
+    /// What the payloads must be; `null` for anything.
+    schema: Value,
+    compatibility: String,
+    /// Not asked for, but told.
+    schema_version: u64,
     tombstone_for: Span,
 }
 
@@ -65,10 +71,15 @@ impl From<topic::Settings> for Settings {
             relaxed,
             collect,
             dedupe_max,
+            schema,
         } = settings;
+        let mode = schema.as_ref().map_or(Compatibility::None, |it| it.compatibility());
         Self {
             dedupe_max: dedupe_max.unwrap_or(0),
             collect: collect::show(&collect),
+            schema_version: schema.as_ref().map_or(0, |it| it.version()),
+            schema: schema.map_or(Value::Null, |it| it.document()),
+            compatibility: schema::compatibility_word(mode).to_owned(),
             retention_age: retention_age.map(Span),
             retention_bytes,
             retain_unconsumed,
@@ -87,7 +98,15 @@ impl TryFrom<Settings> for topic::Settings {
     type Error = Malformed;
 
     fn try_from(given: Settings) -> Result<Self, Malformed> {
+        let mode = schema::compatibility(&given.compatibility)?;
+        let schema = match &given.schema {
+            Value::Null => None,
+            document => {
+                Some(Arc::new(Schema::parse(document, mode)?.of_version(given.schema_version)))
+            }
+        };
         Ok(Self {
+            schema,
             collect: collect::parse(&given.collect)?,
             dedupe_max: Some(given.dedupe_max).filter(|max| *max > 0),
             retention_age: given.retention_age.map(|it| it.0),

@@ -25,6 +25,7 @@ pub(crate) mod groups;
 pub(crate) mod levelling;
 pub(crate) mod projections;
 pub(crate) mod schedules;
+pub(crate) mod schemas;
 pub(crate) mod state;
 pub(crate) mod streams;
 pub(crate) mod topics;
@@ -141,6 +142,7 @@ macro_rules! suite {
         crate::conformance::exclusive::suite!($open);
         crate::conformance::collecting::suite!($open);
         crate::conformance::bounds::suite!($open);
+        crate::conformance::schemas::suite!($open);
         crate::conformance::streams::suite!($open);
         crate::conformance::state::suite!($open);
         crate::conformance::schedules::suite!($open);

@@ -100,3 +100,43 @@ fn a_topic_collects_others_by_their_names_and_a_kill_tears_nothing_apart() {
         .collect();
     assert_eq!(origins, ["orders.eu", "orders.us", "orders.eu"]);
 }
+
+#[test]
+fn a_schema_file_is_watched_and_its_changes_are_judged() {
+    let schema = |extra: &str| {
+        format!(
+            r#"{{"type": "object", "properties": {{"n": {{"type": "integer"}}{extra}}},
+                "additionalProperties": false}}"#
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("order.schema.json");
+    std::fs::write(&path, schema("")).unwrap();
+    let mut selvedge = Selvedge::durable(&format!(
+        "topics:\n  orders:\n    schema:\n      document: ${{file:{}}}\n      \
+         compatibility: backward\n",
+        path.display()
+    ));
+    let status = |selvedge: &Selvedge, body: &str| {
+        let answer = selvedge.app("POST", "/v1/topics/orders/messages", body);
+        (answer.status, answer.json()["code"].as_str().map(str::to_owned))
+    };
+    assert_eq!(status(&selvedge, r#"{"n": 1}"#), (200, None));
+    let refused = (422, Some("SV0417".to_owned()));
+    assert_eq!(status(&selvedge, r#"{"n": "1"}"#), refused);
+    assert_eq!(status(&selvedge, r#"{"n": 1, "m": 2}"#), refused);
+
+    std::fs::write(&path, schema(r#", "m": {}"#)).unwrap();
+    wait::until_true("the wider schema to be taken", || selvedge.generation() == (2, None));
+    assert_eq!(status(&selvedge, r#"{"n": 1, "m": 2}"#), (200, None));
+
+    // A schema that would refuse what was allowed is refused, and with it the whole file.
+    std::fs::write(&path, schema("")).unwrap();
+    let problem = wait::until("the refusal", || selvedge.generation().1);
+    assert!(problem.contains("SV0418") && problem.contains("/properties/m"), "{problem}");
+    std::fs::write(&path, schema(r#", "m": {}"#)).unwrap();
+    selvedge.kill_and_restart();
+    assert_eq!(status(&selvedge, r#"{"n": 1, "m": 2}"#), (200, None));
+    assert_eq!(status(&selvedge, r#"{"n": 0.5}"#), refused);
+    assert_eq!(ok(&selvedge, "GET", "/v1/topics/orders", "")["schema_version"], 2);
+}

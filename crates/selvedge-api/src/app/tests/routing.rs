@@ -85,3 +85,40 @@ async fn one_topic_collects_what_is_published_to_others() {
     let wrong = world.json("PUT", "/v1/topics/all", json!({"collect": ["orders*"]})).await;
     assert_eq!(wrong.code(), "SV0413");
 }
+
+#[tokio::test]
+async fn a_message_that_the_schema_refuses_gets_its_place_in_a_problem_document() {
+    let world = world().await;
+    let document = json!({
+        "type": "object",
+        "properties": {"customer": {"properties": {"tier": {"enum": ["gold", "tin"]}}}},
+    });
+    let topic = json!({"schema": document, "compatibility": "full"});
+    let put = world.ok("PUT", "/v1/topics/t", topic).await;
+    assert_eq!((&put["schema_version"], &put["compatibility"]), (&json!(1), &json!("full")));
+    assert_eq!(put["schema"], document);
+    let good = json!({"data": {"customer": {"tier": "gold"}}});
+    let bad = json!({"data": {"customer": {"tier": "brass"}}});
+    let got = world.json("POST", "/v1/topics/t/batch", json!({"messages": [good, bad]})).await;
+    assert_eq!((got.status, &got.code()[..]), (StatusCode::UNPROCESSABLE_ENTITY, "SV0417"));
+    let problem = got.json();
+    let facts = (&problem["index"], &problem["path"], &problem["rule"]);
+    let rule = "/properties/customer/properties/tier/enum";
+    assert_eq!(facts, (&json!(1), &json!("/customer/tier"), &json!(rule)));
+    assert!(!problem["detail"].as_str().unwrap().contains("brass"), "{problem}");
+    assert_eq!(world.ok("GET", "/v1/topics/t", Value::Null).await["next"], 1);
+    world.ok("POST", "/v1/topics/t/batch", json!({"messages": [good]})).await;
+
+    let narrower =
+        json!({"schema": {"type": "object", "required": ["id"]}, "compatibility": "backward"});
+    let got = world.json("PUT", "/v1/topics/t", narrower).await;
+    assert_eq!((got.status, &got.code()[..]), (StatusCode::CONFLICT, "SV0418"));
+    assert_eq!(got.json()["path"], "/required");
+    for wrong in [
+        json!({"schema": {"$ref": "http://127.0.0.1:1/s"}}),
+        json!({"schema": {"type": 7}}),
+        json!({"schema": {}, "compatibility": "both"}),
+    ] {
+        assert_eq!(world.json("PUT", "/v1/topics/t", wrong).await.code(), "SV0413");
+    }
+}
