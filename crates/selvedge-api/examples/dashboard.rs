@@ -20,7 +20,7 @@ fn unix_ms() -> u64 {
 
 impl Operated for Invented {
     fn health(&self) -> view::Health {
-        view::Health { live: true, ready: true, started: true }
+        view::Health { live: true, ready: true, started: true, why: None }
     }
 
     fn services(&self) -> Vec<view::Service> {

@@ -264,7 +264,11 @@ impl Server {
         };
         allow(method, &[Method::GET, Method::HEAD])?;
         let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        Ok(json(status, &serde_json::json!({ "status": if well { "pass" } else { "fail" } })))
+        let mut said = serde_json::json!({ "status": if well { "pass" } else { "fail" } });
+        if let Some(why) = health.why.filter(|_| !well) {
+            said["output"] = why.into();
+        }
+        Ok(json(status, &said))
     }
 }
 

@@ -16,6 +16,11 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// Where [`Selvedge::on_a_small_disk`] mounts it, beside the file.
+const DISK: &str = "disk";
+/// Mounts a file system for one process and what it starts, and becomes that.
+const MOUNTED: &str = "mount -t tmpfs -o \"$1\" selvedge \"$2\" && shift 2 && exec \"$@\"";
+
 /// A running `selvedge run`, killed when dropped.
 #[derive(Debug)]
 pub struct Selvedge {
@@ -154,7 +159,52 @@ impl Selvedge {
         ports: Ports,
         variables: &[(&str, &str)],
     ) -> Self {
-        let child = Self::spawn(folder.path(), &file, variables);
+        let binary = Command::new(binary::path());
+        Self::run_by(binary, folder, file, ports, variables)
+    }
+
+    /// Runs a store on a file system of its own that has `size` bytes, and is gone
+    /// with the process: [`Selvedge::small_disk`]. The store is `store.db` there.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready, or where nobody may mount anything: it takes Linux
+    /// with `unshare` and `mount`, and root or user namespaces.
+    pub fn on_a_small_disk(size: u64, rest: &str) -> Self {
+        let ports = Ports::free();
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let disk = folder.path().join(DISK);
+        std::fs::create_dir(&disk).expect("the folder can be written");
+        let file = folder.path().join("selvedge.yaml");
+        let text = ports.durable_file(rest).replace("store.db", &format!("{DISK}/store.db"));
+        std::fs::write(&file, text).expect("the folder can be written");
+        let may = |how: &&str| {
+            let tried = Command::new("unshare").args([how, "true"]).output();
+            tried.is_ok_and(|output| output.status.success())
+        };
+        let how = ["-m", "-Urm"].into_iter().find(may);
+        let how = how.expect("a mount namespace: be root, or allow user namespaces");
+        let mut mounted = Command::new("unshare");
+        mounted.arg(how).args(["sh", "-c", MOUNTED, "sh"]);
+        mounted.arg(format!("size={size}")).arg(disk).arg(binary::path());
+        Self::run_by(mounted, folder, file, ports, &[])
+    }
+
+    /// The folder of [`Selvedge::on_a_small_disk`], as this process can reach it.
+    pub fn small_disk(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
+        let disk = self.folder.path().join(DISK);
+        root.join(disk.strip_prefix("/").unwrap_or(&disk))
+    }
+
+    fn run_by(
+        binary: Command,
+        folder: TempDir,
+        file: PathBuf,
+        ports: Ports,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let child = Self::spawn(binary, folder.path(), &file, variables);
         let mut selvedge = Self {
             child,
             folder,
@@ -186,17 +236,17 @@ impl Selvedge {
     ///
     /// When it does not get ready.
     pub fn restart(&mut self) {
-        self.child = Self::spawn(self.folder.path(), &self.file, &[]);
+        self.child = Self::spawn(Command::new(binary::path()), self.folder.path(), &self.file, &[]);
         self.ended = false;
         self.wait_until_ready();
     }
 
-    fn spawn(folder: &Path, file: &Path, variables: &[(&str, &str)]) -> Child {
+    fn spawn(mut binary: Command, folder: &Path, file: &Path, variables: &[(&str, &str)]) -> Child {
         let open = |name: &str| {
             let file = File::options().create(true).append(true).open(folder.join(name));
             file.expect("the folder can be written")
         };
-        Command::new(binary::path())
+        binary
             .arg("run")
             .arg(file)
             // Should this process be killed, the pipe ends and so does the child.

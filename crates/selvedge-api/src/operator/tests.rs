@@ -12,7 +12,8 @@ struct Fake {
 
 impl Operated for Fake {
     fn health(&self) -> view::Health {
-        view::Health { live: true, ready: !self.draining, started: true }
+        let why = self.draining.then(|| "it drains".to_owned());
+        view::Health { live: true, ready: !self.draining, started: true, why }
     }
 
     fn services(&self) -> Vec<view::Service> {
@@ -131,6 +132,8 @@ fn health_follows_the_process() {
     let draining = Fake { draining: true, ..Fake::default() };
     let answer = ask(Config::default(), draining, "GET", "/health/ready", &[]);
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(body, serde_json::json!({ "status": "fail", "output": "it drains" }));
 }
 
 #[test]

@@ -6,14 +6,16 @@
 use serde::{Deserialize, Serialize};
 
 /// Whether the process is well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// It answers at all.
     pub live: bool,
-    /// It should be sent traffic: started, and not draining.
+    /// It should be sent traffic: started, not draining, and its store can write.
     pub ready: bool,
     /// Its listeners are open.
     pub started: bool,
+    /// Why it is not live or not ready, with the code of the error if there is one.
+    pub why: Option<String>,
 }
 
 /// What is not as it should be.

@@ -13,6 +13,7 @@ mod cloudevents_python;
 mod configuration;
 mod durable;
 mod examples;
+mod full_disk;
 mod grpcio;
 mod harness;
 mod nginx;

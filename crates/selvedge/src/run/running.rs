@@ -229,8 +229,13 @@ impl Running {
 
 impl Operated for Running {
     fn health(&self) -> view::Health {
-        let writes = self.store.as_ref().is_none_or(|store| store.trouble().is_none());
-        view::Health { live: true, ready: writes && !self.state().draining, started: true }
+        let trouble = self.store.as_ref().and_then(|store| store.trouble());
+        let draining = self.state().draining.then(|| "it drains, and ends soon".to_owned());
+        let refused = |error: &selvedge_durable::Error| {
+            format!("writes are refused: {error} ({})", error.code())
+        };
+        let why = draining.or_else(|| trouble.as_ref().map(refused));
+        view::Health { live: true, ready: why.is_none(), started: true, why }
     }
 
     fn services(&self) -> Vec<view::Service> {
