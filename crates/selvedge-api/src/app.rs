@@ -165,7 +165,8 @@ impl<E: Engine> Server<E> {
         // not, though it asks with GET.
         let acts = path.ends_with("/stream");
         let method = if acts { &Method::POST } else { request.method() };
-        let guarded = operator::guard::check(&self.guard, method, request.headers(), false);
+        let (app, headers) = (operator::Surface::App, request.headers());
+        let guarded = operator::guard::check(app, &self.guard, method, headers, false);
         let mut answer = match guarded {
             Err(problem) => problem.into_response(&path).map(Either::Left),
             Ok(()) => match self.respond(request, &path).await {

@@ -116,6 +116,13 @@ pub struct Config {
     pub connections_max: usize,
 }
 
+/// Whose token is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Surface {
+    Operator,
+    App,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self { token: None, hosts: Vec::new(), connections_max: 64 }
@@ -199,7 +206,7 @@ impl Server {
             return self.health(which, method);
         }
         let page = matches!(path.as_slice(), [""]);
-        guard::check(&self.config, method, headers, page)?;
+        guard::check(Surface::Operator, &self.config, method, headers, page)?;
         let operated = &*self.operated;
         if let ["api", "v1", rest @ ..] = path.as_slice()
             && let Some(action) = action(rest)

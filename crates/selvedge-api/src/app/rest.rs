@@ -89,20 +89,34 @@ fn etag(tag: u64) -> HeaderValue {
     HeaderValue::try_from(format!("\"{tag:x}\"")).expect("hexadecimal digits make a header")
 }
 
+/// The precondition of `If-Match` (RFC 9110 §13.1.1, one tag of it) or `If-None-Match: *`.
 fn condition<E: Engine>(call: &Call<'_, E>) -> Result<Condition, Problem> {
     match (call.header("if-match")?, call.header("if-none-match")?) {
         (None, None) => Ok(Condition::Any),
         (None, Some("*")) => Ok(Condition::Absent),
-        (Some(text), None) => {
-            let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-            let tag = tag.and_then(|tag| u64::from_str_radix(tag, 16).ok());
-            let problem = || Problem::malformed("`if-match` must be one strong tag".to_owned());
-            tag.map(Condition::Tag).ok_or_else(problem)
-        }
+        (Some("*"), None) => Ok(Condition::Present),
+        (Some(text), None) => if_match(text.trim()).ok_or_else(|| {
+            let detail = "`if-match` must be `*` or one tag in quotes, as `etag` has it";
+            Problem::malformed(detail.to_owned())
+        }),
         _ => {
             Err(Problem::malformed("only `if-match` or `if-none-match: *` is possible".to_owned()))
         }
     }
+}
+
+/// One tag; `None` if it is not even that.
+fn if_match(text: &str) -> Option<Condition> {
+    // A weak tag is a tag, and never equal to another in the strong comparison.
+    let (weak, quoted) = text.strip_prefix("W/").map_or((false, text), |rest| (true, rest));
+    let tag = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if tag.bytes().any(|byte| byte == b'"' || byte <= b' ' || byte == 0x7f) {
+        return None;
+    }
+    // Only what we write ourselves is ours: `+1`, `01` and `FF` are other people's.
+    let ours =
+        u64::from_str_radix(tag, 16).ok().filter(|found| !weak && format!("{found:x}") == tag);
+    Some(ours.map_or(Condition::Foreign, Condition::Tag))
 }
 
 async fn put_state<E: Engine>(call: Call<'_, E>, key: &str) -> Result<Answer, Problem> {

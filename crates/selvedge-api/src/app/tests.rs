@@ -258,21 +258,81 @@ async fn streams_refuse_a_wrong_version_and_a_lost_fence() {
 #[tokio::test]
 async fn state_follows_its_tags() {
     let world = world().await;
-    let put = |headers: &'static [(&'static str, &'static str)], value: &'static str| {
-        world.send("PUT", "/v1/state/k", headers, value.as_bytes())
+    let world = &world;
+    let put = |headers: &[(&'static str, &str)], value: &'static str| {
+        let headers: Vec<(&str, String)> =
+            headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        async move {
+            let headers: Vec<(&str, &str)> =
+                headers.iter().map(|(name, value)| (*name, &value[..])).collect();
+            world.send("PUT", "/v1/state/k", &headers, value.as_bytes()).await
+        }
     };
     let first = put(&[("if-none-match", "*"), ("content-type", "text/plain")], "1").await;
     assert_eq!(first.status, StatusCode::NO_CONTENT);
-    let tag = first.headers["etag"].to_str().unwrap().to_owned();
     assert_eq!(put(&[("if-none-match", "*")], "2").await.code(), "SV0421");
     assert_eq!(put(&[("if-match", "\"ffff\"")], "2").await.status, StatusCode::PRECONDITION_FAILED);
-    assert_eq!(put(&[("if-match", "W/\"1\"")], "2").await.code(), "SV0440");
+    // Tags that are none of ours are tags all the same.
+    for foreign in ["W/\"1\"", "\"v1-abc\"", "\"\"", "\"+1\""] {
+        let got = put(&[("if-match", foreign)], "2").await;
+        assert_eq!((got.status, &got.code()[..]), (StatusCode::PRECONDITION_FAILED, "SV0421"));
+    }
+    for broken in ["1", "\"1", "\"1\", \"2\"", "", "\"a b\"", "w/\"1\""] {
+        let got = put(&[("if-match", broken)], "2").await;
+        assert_eq!((got.status, &got.code()[..]), (StatusCode::BAD_REQUEST, "SV0440"), "{broken}");
+    }
+    let anything = [("if-match", "*")];
+    let nothing = world.send("PUT", "/v1/state/new", &anything, b"1").await;
+    assert_eq!(nothing.status, StatusCode::PRECONDITION_FAILED);
+    let nothing = world.send("DELETE", "/v1/state/new", &anything, b"").await;
+    assert_eq!(nothing.status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(world.json("GET", "/v1/state/new", Value::Null).await.status, StatusCode::NOT_FOUND);
+    let again = put(&[("if-match", "*"), ("content-type", "text/plain")], "1").await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT);
+    let tag = again.headers["etag"].to_str().unwrap().to_owned();
     let got = world.send("GET", "/v1/state/k", &[], b"").await;
     assert_eq!((&got.bytes[..], got.headers["etag"].to_str().unwrap()), (&b"1"[..], &tag[..]));
     assert_eq!(got.headers["content-type"], "text/plain");
     let delete = world.send("DELETE", "/v1/state/k", &[("if-match", &tag)], b"").await;
     assert_eq!(delete.status, StatusCode::NO_CONTENT);
     assert_eq!(world.json("GET", "/v1/state/k", Value::Null).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_told_which_one() {
+    let token = Some("correct-horse-battery".to_owned());
+    let world = world_with(Config { token, ..Config::default() }).await;
+    let got = world.json("GET", "/v1/topics", Value::Null).await;
+    assert_eq!((got.status, &got.code()[..]), (StatusCode::UNAUTHORIZED, "SV0303"));
+    assert_eq!(got.headers["www-authenticate"], "Bearer realm=\"selvedge app\"");
+    let said = got.json();
+    let (title, detail) = (said["title"].as_str().unwrap(), said["detail"].as_str().unwrap());
+    assert!(detail.contains("`api.token`"), "{detail}");
+    assert!(!title.contains("operator") && !detail.contains("operator"), "{title}: {detail}");
+}
+
+#[tokio::test]
+async fn a_topic_shows_its_settings_as_it_takes_them() {
+    let world = world().await;
+    let given = json!({
+        "retention_age": "36h", "retention_bytes": 5_000_000, "retain_unconsumed": true,
+        "compact": true, "compact_lag": "90s", "tombstone_for": "2d", "priorities": false,
+        "ageing": "1500ms", "dedupe_window": "0ms", "dedupe_max": 0, "relaxed": true,
+        "collect": [],
+    });
+    world.ok("PUT", "/v1/topics/t", given.clone()).await;
+    let shown = world.ok("GET", "/v1/topics/t", Value::Null).await;
+    let all = world.ok("GET", "/v1/topics", Value::Null).await;
+    assert_eq!(all["topics"][0], shown);
+    let mut again = json!({});
+    for (name, value) in given.as_object().unwrap() {
+        assert_eq!(&shown[name], value, "{name}");
+        again[name] = shown[name].clone();
+    }
+    world.ok("PUT", "/v1/topics/t", again).await;
+    let forever = world.ok("PUT", "/v1/topics/ever", json!({"retention_age": null})).await;
+    assert_eq!(forever["retention_age"], Value::Null, "as it is shown, so it is taken");
+    assert_eq!(world.ok("GET", "/v1/topics/t", Value::Null).await, shown);
 }
 
 #[tokio::test]

@@ -146,7 +146,14 @@ fn topic(topic: &Topic) -> Value {
     let Topic { name, settings, first, next, bytes, delayed, dedupe_since } = topic;
     json!({
         "name": name, "first": first, "next": next, "bytes": bytes, "delayed": delayed,
-        "compact": settings.compact, "priorities": settings.priorities, "relaxed": settings.relaxed,
+        "retention_age": settings.retention_age.map(wire::show_duration),
+        "retention_bytes": settings.retention_bytes,
+        "retain_unconsumed": settings.retain_unconsumed,
+        "compact": settings.compact, "compact_lag": wire::show_duration(settings.compact_lag),
+        "tombstone_for": wire::show_duration(settings.tombstone_for),
+        "priorities": settings.priorities, "ageing": wire::show_duration(settings.ageing),
+        "dedupe_window": wire::show_duration(settings.dedupe_window),
+        "dedupe_max": settings.dedupe_max.unwrap_or(0), "relaxed": settings.relaxed,
         "collect": collect::show(&settings.collect),
         "dedupe_since": dedupe_since.map(shown::time),
         "schema": settings.schema.as_ref().map(|it| it.document()),

@@ -111,6 +111,14 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(millis).filter(|millis| *millis < 1 << 50).map(Duration::from_millis)
 }
 
+/// As [`duration`] reads it, in the largest unit that leaves nothing over.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let fits = units.iter().find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit));
+    fits.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
+}
+
 /// `100/s`, `6000/m`, `5/100ms`.
 pub(super) fn rate(text: &str) -> Result<Rate, Problem> {
     let parsed = text.split_once('/').and_then(|(count, per)| {
@@ -136,11 +144,11 @@ pub(super) fn show_rate(rate: Rate) -> String {
     }
 }
 
-/// A field that holds a duration with its unit.
+/// A field that holds a duration with its unit, or `null` for none.
 pub(super) fn duration_field<'de, D: Deserializer<'de>>(
     field: D,
 ) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(field)?;
+    let Some(text) = Option::<String>::deserialize(field)? else { return Ok(None) };
     let problem =
         || D::Error::custom(format!("`{text}` is not a duration such as `250ms` or `5s`"));
     duration(&text).map(Some).ok_or_else(problem)

@@ -7,12 +7,13 @@
 //! configured. *Cross-site requests*: a page may send a POST to us without
 //! reading the answer. Browsers say where it came from; we listen.
 
-use super::{Config, problem::Problem};
+use super::{Config, Surface, problem::Problem};
 use http::{HeaderMap, Method, header};
 use std::net::IpAddr;
 
 /// Lets a request pass, or says why not. The `page` itself holds no data.
 pub(crate) fn check(
+    surface: Surface,
     config: &Config,
     method: &Method,
     headers: &HeaderMap,
@@ -22,7 +23,7 @@ pub(crate) fn check(
     match &config.token {
         Some(token) if !page => {
             if !bearer(headers).is_some_and(|given| same(given.as_bytes(), token.as_bytes())) {
-                return Err(Problem::unauthorized());
+                return Err(Problem::unauthorized(surface));
             }
         }
         Some(_) => {}

@@ -1,6 +1,6 @@
 //! Errors as RFC 9457 problem documents, each with a stable code and a page.
 
-use super::{Answer, Refusal};
+use super::{Answer, Refusal, Surface};
 use http::{HeaderValue, Method, StatusCode, header};
 
 /// One thing that went wrong with a request to the operator API.
@@ -33,12 +33,23 @@ impl Problem {
         problem
     }
 
-    pub(super) fn unauthorized() -> Self {
-        let detail = "send `Authorization: Bearer <token>` with the operator token".to_owned();
-        let mut problem =
-            Self::new("SV0303", StatusCode::UNAUTHORIZED, "operator token needed", detail);
-        problem.header =
-            Some(("www-authenticate", "Bearer realm=\"selvedge operator\"".to_owned()));
+    pub(super) fn unauthorized(surface: Surface) -> Self {
+        let (title, name, key, realm) = match surface {
+            Surface::Operator => (
+                "operator token needed",
+                "operator API",
+                "operator.token",
+                "Bearer realm=\"selvedge operator\"",
+            ),
+            Surface::App => {
+                ("app API token needed", "app API", "api.token", "Bearer realm=\"selvedge app\"")
+            }
+        };
+        let detail = format!(
+            "send `Authorization: Bearer <token>` with the token of the {name}, which is `{key}` in the file"
+        );
+        let mut problem = Self::new("SV0303", StatusCode::UNAUTHORIZED, title, detail);
+        problem.header = Some(("www-authenticate", realm.to_owned()));
         problem
     }
 

@@ -14,6 +14,10 @@ pub enum Condition {
     Absent,
     /// It is there with this tag.
     Tag(u64),
+    /// It is there, whatever its tag.
+    Present,
+    /// It has a tag that no key here ever gets, so this never holds.
+    Foreign,
 }
 
 /// Writes a value.

@@ -34,7 +34,10 @@ fn check(db: &impl Db, now: Wall, key: &str, condition: Condition) -> Result<Opt
         Condition::Any => return Ok(actual),
         Condition::Absent if actual.is_none() => return Ok(actual),
         Condition::Tag(tag) if actual == Some(tag) => return Ok(actual),
+        Condition::Present if actual.is_some() => return Ok(actual),
         Condition::Absent => "nothing".to_owned(),
+        Condition::Present => "something".to_owned(),
+        Condition::Foreign => "a tag that is none of ours".to_owned(),
         Condition::Tag(tag) => tag_text(tag),
     };
     Err(Error::Precondition { key: key.to_owned(), expected, actual: actual.map(tag_text) })
