@@ -192,6 +192,9 @@ impl<E: Engine> Server<E> {
         if call.method == Method::OPTIONS && !allowed.is_empty() {
             return Ok(allow(empty(), &allowed));
         }
+        if let Some(names) = openapi::parameters(call.method.as_str(), &segments) {
+            call.query.only(names)?;
+        }
         call.fence_is_heeded(&segments)?;
         match segments.as_slice() {
             ["openapi.json"] => Ok(json(&openapi::document())),

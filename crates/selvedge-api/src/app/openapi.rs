@@ -93,16 +93,49 @@ pub(super) const PATHS: &[(&str, &str, &str)] = &[
     ("delete", "/v1/schedules/{name}", "remove a schedule"),
 ];
 
+/// Method, path, and the query parameters it takes; all others take none.
+const PARAMETERS: &[(&str, &str, &[&str])] = &[
+    ("get", "/v1/topics/{topic}/messages", &["from", "max", "data", "format", "wait_for", "wait"]),
+    (
+        "post",
+        "/v1/topics/{topic}/groups/{group}/receive",
+        &["max", "wait", "lease", "consumer", "data", "format"],
+    ),
+    ("get", "/v1/topics/{topic}/groups/{group}/dead-letters", &["from", "max", "data"]),
+    ("get", "/v1/topics/{topic}/groups/{group}/stream", &["max", "lease", "consumer", "data"]),
+    ("post", "/v1/pipeline", &["payloads"]),
+    ("get", "/v1/events", &["after", "max", "wait_for", "wait"]),
+    ("get", "/v1/streams/{stream}", &["from", "max", "direction", "wait_for", "wait"]),
+    ("delete", "/v1/streams/{stream}", &["expected"]),
+    ("get", "/v1/streams/{stream}/snapshot", &["schema"]),
+    ("put", "/v1/streams/{stream}/snapshot", &["schema", "version"]),
+    ("get", "/v1/state", &["prefix", "after", "max"]),
+    ("put", "/v1/state/{key}", &["ttl"]),
+];
+
+fn parameters_of(method: &str, template: &str) -> &'static [&'static str] {
+    let found = PARAMETERS.iter().find(|(its, path, _)| *its == method && *path == template);
+    found.map_or(&[], |(.., names)| names)
+}
+
+/// The query parameters that a request may have; `None` if there is no such path.
+pub(super) fn parameters(method: &str, path: &[&str]) -> Option<&'static [&'static str]> {
+    let method = method.to_ascii_lowercase();
+    let found = PATHS.iter().find(|(its, template, _)| *its == method && is(template, path));
+    found.map(|(_, template, _)| parameters_of(&method, template))
+}
+
+fn is(template: &str, path: &[&str]) -> bool {
+    let template = template.split('/').skip(1);
+    template.clone().count() == path.len()
+        && template.zip(path).all(|(named, real)| named.starts_with('{') || named == *real)
+}
+
 /// The methods that a path takes, as `Allow` names them; nothing if there is no such path.
 pub(super) fn methods(path: &[&str]) -> String {
-    let is = |template: &str| {
-        let template = template.split('/').skip(1);
-        template.clone().count() == path.len()
-            && template.zip(path).all(|(named, real)| named.starts_with('{') || named == *real)
-    };
     let mut methods: Vec<String> = PATHS
         .iter()
-        .filter(|(_, template, _)| is(template))
+        .filter(|(_, template, _)| is(template, path))
         .map(|(method, ..)| method.to_uppercase())
         .collect();
     if !methods.is_empty() {
@@ -168,10 +201,14 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (method, path, summary) in PATHS {
+        let query = parameters_of(method, path)
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}));
         let parameters: Vec<Value> = path
             .split('/')
             .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .chain(query)
             .collect();
         let operation = json!({
             "summary": summary,

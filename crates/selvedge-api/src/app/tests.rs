@@ -299,6 +299,20 @@ async fn state_follows_its_tags() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_means_nothing_is_refused_on_every_path() {
+    let world = world().await;
+    for (method, path, _) in openapi::PATHS {
+        let path = path.replace(['{', '}'], "");
+        let got = world.send(&method.to_uppercase(), &format!("{path}?mx=1"), &[], b"").await;
+        assert_eq!((got.status, &got.code()[..]), (StatusCode::BAD_REQUEST, "SV0440"), "{path}");
+        let said = got.json()["detail"].as_str().unwrap().to_owned();
+        assert!(said.starts_with("unknown parameter `mx`; here are "), "{method} {path}: {said}");
+    }
+    let got = world.send("PUT", "/v1/state/k?tll=1s", &[], b"").await;
+    assert_eq!(got.json()["detail"], "unknown parameter `tll`; here are ttl");
+}
+
+#[tokio::test]
 async fn who_has_no_token_is_told_which_one() {
     let token = Some("correct-horse-battery".to_owned());
     let world = world_with(Config { token, ..Config::default() }).await;

@@ -32,6 +32,9 @@ impl Query {
         let unknown = self.0.iter().find(|(name, _)| !names.contains(&&name[..]));
         match unknown {
             None => Ok(()),
+            Some((name, _)) if names.is_empty() => {
+                Err(Problem::malformed(format!("unknown parameter `{name}`; here are none")))
+            }
             Some((name, _)) => Err(Problem::malformed(format!(
                 "unknown parameter `{name}`; here are {}",
                 names.join(", ")
