@@ -170,6 +170,9 @@ fn store(snapshot: &Snapshot) -> Vec<Finding> {
                 "look at the disk (`dmesg`, SMART); writing goes on by itself once it is proven that nothing is lost"
             }
             Error::Corrupt { .. } => "stop it, `selvedge store verify FILE`, and restore a backup",
+            Error::Closed => {
+                "restart the process: the thread that writes is gone, the log says why"
+            }
             _ => "look at the log and at the page of the code; a restart may help",
         };
         say(Weight::Stuck, "writes", what, "the last write failed", todo);

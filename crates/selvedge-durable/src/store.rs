@@ -103,6 +103,22 @@ impl Nudge {
     }
 }
 
+/// Says that the writer is gone, however it went.
+struct Gone(Arc<Vitals>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.writer_ended();
+        if std::thread::panicking() {
+            let code = Error::Closed.code();
+            tracing::error!(
+                code,
+                "the writer of the store panicked: nothing is written any more, restart the process"
+            );
+        }
+    }
+}
+
 /// Place for a reader's connection; whoever holds it can close it, and the next
 /// reader opens another.
 pub(crate) struct Slot<D> {
@@ -177,7 +193,11 @@ impl Store {
         let work = Arc::new(Work::default());
         let shared = (queued.clone(), work.clone(), bells.clone(), vitals.clone());
         let writer = writer::Writer::new(writer, config.clone(), job_queue, shared)?;
-        let mut threads = vec![spawn("selvedge-writer", move || writer.run())?];
+        let gone = Gone(vitals.clone());
+        let mut threads = vec![spawn("selvedge-writer", move || {
+            let _gone = gone;
+            writer.run();
+        })?];
         threads.extend(others);
         let read_queue = Arc::new(Mutex::new(read_queue));
         let read = |slot: Arc<Slot<D>>| {

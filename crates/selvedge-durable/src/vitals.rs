@@ -14,6 +14,7 @@ pub struct Vitals {
     requests: AtomicU64,
     sync_failures: AtomicU64,
     doubt: AtomicBool,
+    ended: AtomicBool,
     /// Microseconds since the epoch.
     committed: AtomicU64,
 }
@@ -58,6 +59,16 @@ impl Vitals {
 
     pub(crate) fn set_doubt(&self, doubt: bool) {
         self.doubt.store(doubt, Relaxed);
+    }
+
+    pub(crate) fn writer_ended(&self) {
+        self.ended.store(true, Relaxed);
+    }
+
+    /// Whether the writer is gone, so that nothing is written until a restart.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended.load(Relaxed)
     }
 
     /// How they stand.

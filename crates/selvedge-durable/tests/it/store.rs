@@ -424,3 +424,39 @@ async fn one_request_drives_back_only_so_many_letters_but_whole_keys() {
     assert_eq!(redrive(&[3]).await.unwrap(), 2, "of `c` both");
     assert_eq!(redrive(&[]).await.unwrap(), 0);
 }
+
+/// A clock that breaks the thread that writes, once it is told to.
+struct Breaking(Arc<ManualClock>, std::sync::atomic::AtomicBool);
+
+impl selvedge_durable::Clock for Breaking {
+    fn now(&self) -> selvedge_patterns::wall::Wall {
+        let writes = std::thread::current().name() == Some("selvedge-writer");
+        let broken = self.1.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(!(writes && broken), "the writer breaks, as this test wants it");
+        self.0.now()
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_a_store_that_says_that_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Breaking(Arc::new(ManualClock::new(start())), false.into()));
+    let config = Config { clock: clock.clone(), ..Config::new(folder.path().join("store.db")) };
+    let store = Sqlite::open(config).unwrap();
+    let put = selvedge_durable::topic::PutTopic { name: "t".into(), settings: Settings::default() };
+    store.execute(put).await.unwrap();
+    assert!(!store.vitals().ended());
+
+    clock.1.store(true, std::sync::atomic::Ordering::SeqCst);
+    let publish = || Publish { topic: "t".into(), messages: vec![message("x")] };
+    // Whoever asked when it broke, and whoever asks afterwards.
+    for _ in 0..2 {
+        let refused = store.execute(publish()).await;
+        assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
+    }
+    while !store.vitals().ended() {
+        tokio::task::yield_now().await;
+    }
+    let read = ReadTopic { topic: "t".into(), from: From::First, max: 1 };
+    assert!(store.execute(read).await.unwrap().is_empty(), "reads go on");
+}

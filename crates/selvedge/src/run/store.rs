@@ -109,7 +109,9 @@ impl Store {
 
     /// Why it cannot be relied on, if it cannot.
     pub(super) fn trouble(&self) -> Option<Error> {
-        self.engine.trouble()
+        // A writer that is gone is known without anybody asking it for something.
+        let ended = self.engine.engine().vitals().ended();
+        self.engine.trouble().or_else(|| ended.then_some(Error::Closed))
     }
 
     /// The store at this moment, or as it was a moment ago: whoever asks often
