@@ -265,11 +265,12 @@ impl PutStateIn {
     }
 }
 
-/// `if_match` is a tag as `ETag` shows it, with or without its quotes.
+/// `if_match` is `*`, or a tag as `ETag` shows it, with or without its quotes.
 fn tag(if_match: Option<&str>, absent: bool) -> Result<Condition, Problem> {
     match (if_match, absent) {
         (None, false) => Ok(Condition::Any),
         (None, true) => Ok(Condition::Absent),
+        (Some("*"), false) => Ok(Condition::Present),
         (Some(text), false) => {
             let tag = u64::from_str_radix(text.trim_matches('"'), 16);
             let problem = |_| Problem::malformed(format!("`{text}` is not a tag"));

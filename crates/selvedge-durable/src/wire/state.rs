@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Malformed, Shown,
-    text::{Base64, Span, Tag},
+    text::{Base64, Match, Span, Tag},
     topic::readable,
 };
 use crate::{
@@ -27,7 +27,7 @@ pub struct Put {
     #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     content_type: Option<Option<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    if_match: Option<Tag>,
+    if_match: Option<Match>,
     #[serde(default)]
     if_absent: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,19 +76,23 @@ impl TryFrom<Put> for Operation {
     }
 }
 
-const fn asked(condition: Condition) -> (Option<Tag>, bool) {
+const fn asked(condition: Condition) -> (Option<Match>, bool) {
     match condition {
         Condition::Any => (None, false),
         Condition::Absent => (None, true),
-        Condition::Tag(tag) => (Some(Tag(tag)), false),
+        Condition::Tag(tag) => (Some(Match::Tag(Tag(tag))), false),
+        Condition::Present => (Some(Match::Any), false),
+        Condition::Foreign => (Some(Match::Foreign), false),
     }
 }
 
-fn condition(if_match: Option<Tag>, if_absent: bool) -> Result<Condition, Malformed> {
+fn condition(if_match: Option<Match>, if_absent: bool) -> Result<Condition, Malformed> {
     match (if_match, if_absent) {
         (None, false) => Ok(Condition::Any),
         (None, true) => Ok(Condition::Absent),
-        (Some(tag), false) => Ok(Condition::Tag(tag.0)),
+        (Some(Match::Tag(tag)), false) => Ok(Condition::Tag(tag.0)),
+        (Some(Match::Any), false) => Ok(Condition::Present),
+        (Some(Match::Foreign), false) => Ok(Condition::Foreign),
         (Some(_), true) => {
             Err(Malformed::Form("`if_match` and `if_absent` exclude each other".into()))
         }
@@ -101,7 +105,7 @@ fn condition(if_match: Option<Tag>, if_absent: bool) -> Result<Condition, Malfor
 pub struct Delete {
     key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    if_match: Option<Tag>,
+    if_match: Option<Match>,
     #[serde(default)]
     if_absent: bool,
 }

@@ -172,6 +172,8 @@ fn operations() -> Vec<Operation> {
         (state::Condition::Any, None),
         (state::Condition::Absent, Some(String::new())),
         (state::Condition::Tag(u64::MAX), Some("text/plain".to_owned())),
+        (state::Condition::Present, None),
+        (state::Condition::Foreign, None),
     ] {
         let ttl = content_type.is_none().then_some(Duration::from_millis(10));
         let value = Bytes::from_static(b"\"text\"");

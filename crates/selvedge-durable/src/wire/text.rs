@@ -253,9 +253,42 @@ impl Serialize for Tag {
 
 impl<'de> Deserialize<'de> for Tag {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        field(from, |text| {
-            let tag = u64::from_str_radix(text.trim_matches('"'), 16);
-            tag.map(Self).map_err(|_| format!("`{text}` is not a tag"))
+        field(from, tag)
+    }
+}
+
+fn tag(text: &str) -> Result<Tag, String> {
+    let tag = u64::from_str_radix(text.trim_matches('"'), 16);
+    tag.map(Tag).map_err(|_| format!("`{text}` is not a tag"))
+}
+
+/// What a value's tag must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
+    /// This one.
+    Tag(Tag),
+    /// Any, as `*`.
+    Any,
+    /// One that no value here ever has, as `foreign`: it was given by somebody else.
+    Foreign,
+}
+
+impl Serialize for Match {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Tag(tag) => tag.serialize(to),
+            Self::Any => to.serialize_str("*"),
+            Self::Foreign => to.serialize_str("foreign"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Match {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        field(from, |text| match text {
+            "*" => Ok(Self::Any),
+            "foreign" => Ok(Self::Foreign),
+            _ => tag(text).map(Self::Tag),
         })
     }
 }

@@ -70,8 +70,11 @@ pub(crate) async fn a_value_comes_back_with_its_tag<E: TestEngine>(world: &World
 }
 
 pub(crate) async fn a_condition_that_fails_writes_nothing<E: TestEngine>(world: &World<E>) {
+    assert_eq!(world.fails(put("k", "0", Condition::Present)).await.code(), "SV0421");
     let first = world.run(put("k", "1", Condition::Absent)).await;
+    assert_eq!(world.fails(put("k", "2", Condition::Foreign)).await.code(), "SV0421");
     assert_eq!(world.fails(put("k", "2", Condition::Absent)).await.code(), "SV0421");
+    let first = world.run(put("k", "1", Condition::Present)).await.max(first);
     let second = world.run(put("k", "2", Condition::Tag(first))).await;
     assert_eq!(world.fails(put("k", "3", Condition::Tag(first))).await.code(), "SV0421");
     assert_eq!(&world.run(get("k")).await.value[..], b"2");
