@@ -111,6 +111,7 @@ const PARAMETERS: &[(&str, &str, &[&str])] = &[
     ("put", "/v1/streams/{stream}/snapshot", &["schema", "version"]),
     ("get", "/v1/state", &["prefix", "after", "max"]),
     ("put", "/v1/state/{key}", &["ttl"]),
+    ("get", "/v1/leases", &["after", "max", "held_for"]),
 ];
 
 fn parameters_of(method: &str, template: &str) -> &'static [&'static str] {
@@ -154,6 +155,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("receive", "topic, group, max?, wait?, lease?, consumer?"),
     ("ack", "topic, group, ids"),
     ("nack", "topic, group, ids, after?, reason?"),
+    ("give_back", "topic, group, ids, after?"),
     ("park", "topic, group, ids, reason?"),
     (
         "settle",
@@ -171,6 +173,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("renew", "resource, token, ttl?"),
     ("release", "resource, token"),
     ("get_lease", "resource"),
+    ("list_leases", "after?, held_for?, max?"),
     ("put_topic", "topic, settings?"),
     ("delete_topic", "topic"),
     ("get_topic", "topic"),

@@ -423,6 +423,11 @@ impl Answered {
         self.settle(verdict, strict)
     }
 
+    pub(super) fn give_back(self, strict: bool) -> Operation {
+        let after = self.after.map_or(Duration::ZERO, |it| it.0);
+        self.settle(Verdict::Release { after }, strict)
+    }
+
     pub(super) fn park(self, strict: bool) -> Operation {
         self.settle(Verdict::Park, strict)
     }
